@@ -1,0 +1,149 @@
+"""The only file that reads the environment. A process that lacks a setting stops at its start and says which one.
+
+Every variable is `TALLY_` + the field's name in capitals. A secret may be given three ways: as the value itself, as
+`file:/path` (a mounted file), or as `sm://name[/version]` (Secret Manager, version `latest` unless given).
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Self, TypeVar
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(SystemExit):
+    """Stops the process with one line for each setting that is missing or wrong. Holds no values."""
+
+
+@lru_cache(maxsize=64)
+def _from_secret_manager(project: str, name: str, version: str) -> str:
+    from google.cloud import secretmanager
+
+    client = secretmanager.SecretManagerServiceClient()
+    answer = client.access_secret_version(name=f"projects/{project}/secrets/{name}/versions/{version}")
+    return answer.payload.data.decode()
+
+
+def read_secret(given: object) -> object:
+    """The secret behind `file:/path` or `sm://name[/version]`; anything else is the secret itself.
+
+    Raises ValueError, in words that name the place and not the content.
+    """
+    text = given.get_secret_value() if isinstance(given, SecretStr) else given
+    if not isinstance(text, str):
+        return given
+    if text.startswith("file:"):
+        path = Path(text.removeprefix("file:").removeprefix("//"))
+        try:
+            text = path.read_text().rstrip("\n")
+        except OSError as error:
+            raise ValueError(f"the file {path} cannot be read: {error.strerror}") from None
+    elif text.startswith("sm://"):
+        name, _, version = text.removeprefix("sm://").partition("/")
+        project = os.environ.get("TALLY_PROJECT") or os.environ.get("GOOGLE_CLOUD_PROJECT")
+        if not project:
+            raise ValueError("sm:// needs TALLY_PROJECT, the project that holds the secret")
+        try:
+            text = _from_secret_manager(project, name, version or "latest")
+        except Exception as error:
+            raise ValueError(f"Secret Manager did not give {name}: {type(error).__name__}") from None
+    if not text:
+        raise ValueError("the secret is empty")
+    return SecretStr(text)
+
+
+Secret = Annotated[SecretStr, BeforeValidator(read_secret)]
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TALLY_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+
+class ProxySettings(_Settings):
+    """What the gateway needs."""
+
+    registry: str = Field(description="Where keys are: firestore://project[/database] or sqlite:///path.")
+    key_pepper: Secret = Field(description="The secret under which keys are hashed; the same as in the keys function.")
+    topic: str = Field(description="Where events go: projects/<project>/topics/<topic>.")
+    spill: str = Field("stdout", description="Where events go that the topic does not take: stdout, or a file's path.")
+    key_cache_ttl_s: float = Field(3.0, gt=0, le=5, description="How long a key is trusted unasked: bounds revocation.")
+    key_stale_s: float = Field(300.0, ge=0, description="How long a known key is trusted while the registry is down.")
+    close_grace_s: float = Field(3.0, gt=0, description="How long an ended request waits for LiteLLM's account of it.")
+
+
+class IngestSettings(_Settings):
+    """What the ingest function needs."""
+
+    warehouse: str = Field(description="bigquery://project, or the URL of a local warehouse owner.")
+    insert_parallel: int = Field(4, ge=1, le=32, description="Inserts under way at once.")
+    insert_rows: int = Field(500, ge=1, le=5000, description="Rows in one insert at most.")
+
+
+class KeysSettings(_Settings):
+    """What the keys function needs."""
+
+    registry: str = Field(description="Where keys are: firestore://project[/database] or sqlite:///path.")
+    key_pepper: Secret = Field(description="The secret under which keys are hashed; the same as in the proxy.")
+    slack_signing_secret: Secret = Field(description="Slack app: Basic Information, Signing Secret.")
+    slack_bot_token: Secret = Field(description="Slack app: OAuth, Bot User Token (users:read, users:read.email).")
+    slack_team_id: str = Field(description="The Slack workspace that may ask, T….")
+    slack_api_url: str = Field("https://slack.com/api/", description="Slack's Web API; a stand-in in tests.")
+    policy_dir: Path = Field(Path("policy"), description="The folder with people.csv.")
+    proxy_url: str = Field(description="The gateway's address as agents must write it.")
+    key_days: int = Field(90, ge=1, le=400, description="Days until a new key expires.")
+    keys_per_person: int = Field(5, ge=1, le=50, description="Live keys one person may hold.")
+
+
+class AlertsSettings(_Settings):
+    """What the alerts function needs."""
+
+    warehouse: str = Field(description="bigquery://project, or the URL of a local warehouse owner.")
+    registry: str = Field(description="Where sent alerts are remembered: firestore://… or sqlite:///….")
+    policy_dir: Path = Field(Path("policy"), description="The folder with people.csv and budgets.yaml.")
+    slack_webhook_url: Secret | None = Field(None, description="Slack-compatible incoming webhook; unset: no Slack.")
+    smtp_url: Secret | None = Field(None, description="smtp://[user:password@]host[:port] or smtps://…; unset: no mail.")
+    mail_from: str = Field("tally@localhost", description="Sender of e-mail.")
+    dashboard_url: str = Field("", description="The dashboard's address, for links in messages.")
+
+
+class DashboardSettings(_Settings):
+    """What the dashboard needs. Exactly one of `iap_audience` and `viewer`."""
+
+    warehouse: str = Field(description="bigquery://project, or the URL of a local warehouse owner.")
+    policy_dir: Path = Field(Path("policy"), description="The folder with budgets.yaml.")
+    proxy_url: str = Field("", description="The gateway's address, shown where agents are connected.")
+    iap_audience: str | None = Field(None, description="Audience of the IAP assertion; set in the cloud.")
+    viewer: str | None = Field(None, description="On a laptop: the person the dashboard is drawn for. Never in the cloud.")
+    stale_after_s: int = Field(900, ge=10, description="Age of the newest event from which pages say that data is late.")
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> Self:
+        if (self.iap_audience is None) == (self.viewer is None):
+            raise ValueError("set exactly one of TALLY_IAP_AUDIENCE (cloud) and TALLY_VIEWER (laptop)")
+        return self
+
+
+S = TypeVar("S", bound=_Settings)
+
+
+def load(kind: type[S]) -> S:
+    """The settings of one process, from the environment. Raises SettingsError naming each variable at fault."""
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors(include_input=False, include_url=False):
+            if not fault["loc"]:
+                lines.append(f"  {fault['msg'].removeprefix('Value error, ')}")
+                continue
+            field = str(fault["loc"][0])
+            about = kind.model_fields[field].description or ""
+            what = "is not set" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
+            lines.append(f"  TALLY_{field.upper()}: {what}. {about}")
+        raise SettingsError(f"{kind.__name__}: settings are missing or wrong\n" + "\n".join(lines)) from None

@@ -1,0 +1,71 @@
+"""What the tests share: which outside parts are there, a free port, a wait for a condition."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import pytest
+
+Part = Literal["java", "chromium", "npm", "bqemulator"]
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".tally" / "tools"  # what `make check` installs for the tests alone
+T = TypeVar("T")
+
+
+def _chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+_FOUND: dict[Part, tuple[Callable[[], object], str]] = {
+    "java": (lambda: shutil.which("java") and emulator_jar("pubsub") and emulator_jar("firestore"),
+             "no Java, or no gcloud emulators (gcloud components install pubsub-emulator cloud-firestore-emulator)"),
+    "chromium": (_chromium, "no chromium on the path"),
+    "npm": (lambda: shutil.which("npm"), "no npm on the path"),
+    "bqemulator": (lambda: (TOOLS / "bqemulator" / "bin" / "bqemulator").exists(), "no BigQuery emulator (make emulators)"),
+}
+
+
+def needs(part: Part) -> None:
+    """Skip the test where the part is absent; fail it where TALLY_REQUIRE names the part, as CI does."""
+    found, why = _FOUND[part]
+    if found():
+        return
+    if part in os.environ.get("TALLY_REQUIRE", "").split(","):
+        pytest.fail(f"{part} is required here: {why}")
+    pytest.skip(why)
+
+
+def emulator_jar(name: Literal["pubsub", "firestore"]) -> Path | None:
+    """The jar of a gcloud emulator, where the Google Cloud SDK is installed."""
+    gcloud = shutil.which("gcloud")
+    roots = [Path(r) for r in (os.environ.get("CLOUDSDK_ROOT"), "/usr/lib/google-cloud-sdk") if r]
+    if gcloud:
+        roots.append(Path(gcloud).resolve().parent.parent)
+    pattern = {"pubsub": "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar",
+               "firestore": "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"}[name]
+    return next((jar for root in roots for jar in sorted(root.glob(pattern))), None)
+
+
+def free_port() -> int:
+    """A TCP port on loopback that was free a moment ago."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def eventually(condition: Callable[[], T], within_s: float = 10.0, every_s: float = 0.05) -> T:
+    """The condition's first truthy value; fails with its last value when there is none in time."""
+    deadline = time.monotonic() + within_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {within_s} s; last value: {value!r}")
+        time.sleep(every_s)
