@@ -1,8 +1,9 @@
 """UsageEvent: one request to a model, as the proxy publishes it and the warehouse stores it.
 
-The same fields stand in three places, and a test keeps them equal: this class, the published message (JSON of this class)
-and the table `sql/tables/events.json`. An event is a fact: it is appended once and never rewritten. What it costs is an
-opinion, formed by the views from the token kinds and the price book of that day. There is no prompt and no answer in it.
+The same fields stand in three places, and a test keeps them equal: this class, the published message (JSON of this
+class) and the table `sql/tables/events.json`. An event is a fact: it is appended once and never rewritten. What it
+costs is an opinion, formed by the views from the token kinds and the price book of that day. There is no prompt and no
+answer in it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def _utc(value: datetime) -> datetime:
 
 
 class UsageEvent(BaseModel):
-    """One request. Unknown fields are refused, so that a newer proxy in front of an older ingest is noticed, not cut."""
+    """One request. Unknown fields are refused: a newer proxy in front of an older ingest is noticed, not cut."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,14 +58,20 @@ class UsageEvent(BaseModel):
     route: Route = Field(description="Which of the gateway's inference routes was called.")
     provider: Name | None = Field(None, description="Who served it: anthropic, openai, openrouter, moonshot.")
     model_requested: Name | None = Field(None, description="Model as the caller named it.")
-    model: Name | None = Field(None, description="Model as the provider served it; the price book is read by this name.")
-    provider_request_id: Name | None = Field(None, description="The provider's own id of the answer, to match its bill.")
+    model: Name | None = Field(
+        None, description="Model as the provider served it; the price book is read by this name."
+    )
+    provider_request_id: Name | None = Field(
+        None, description="The provider's own id of the answer, to match its bill."
+    )
     stream: bool = Field(False, description="Whether the caller asked for a stream.")
     status: Status = Field(description="ok, error (provider or gateway), aborted (caller left), refused (ours).")
     http_status: int | None = Field(None, ge=100, le=599, description="Status the caller received.")
     error_class: Name | None = Field(None, description="Class of the error, without its text.")
     latency_ms: int | None = Field(None, ge=0, description="From the request's arrival to the last byte of the answer.")
-    time_to_first_token_ms: int | None = Field(None, ge=0, description="From the arrival to the first byte of the answer.")
+    time_to_first_token_ms: int | None = Field(
+        None, ge=0, description="From the arrival to the first byte of the answer."
+    )
     usage_source: UsageSource = Field(
         description="Where the counts come from: the provider's usage, counted by us, or none (nothing was consumed)."
     )
@@ -78,8 +85,12 @@ class UsageEvent(BaseModel):
         None, description="LiteLLM's own figure, kept to compare with ours; never used as ours."
     )
     billing_mode: BillingMode = Field("metered", description="metered, or covered by the caller's own subscription.")
-    service_tier: Name | None = Field(None, description="Tier as the provider reported it: standard, flex, priority, batch.")
-    residency: Name | None = Field(None, description="Data residency as the provider reported it, where it changes the price.")
+    service_tier: Name | None = Field(
+        None, description="Tier as the provider reported it: standard, flex, priority, batch."
+    )
+    residency: Name | None = Field(
+        None, description="Data residency as the provider reported it, where it changes the price."
+    )
     long_context: bool = Field(False, description="Whether the provider's long-context price applied.")
 
     @model_validator(mode="after")

@@ -23,11 +23,16 @@ def _chromium() -> str | None:
 
 
 _FOUND: dict[Part, tuple[Callable[[], object], str]] = {
-    "java": (lambda: shutil.which("java") and emulator_jar("pubsub") and emulator_jar("firestore"),
-             "no Java, or no gcloud emulators (gcloud components install pubsub-emulator cloud-firestore-emulator)"),
+    "java": (
+        lambda: shutil.which("java") and emulator_jar("pubsub") and emulator_jar("firestore"),
+        "no Java, or no gcloud emulators (gcloud components install pubsub-emulator cloud-firestore-emulator)",
+    ),
     "chromium": (_chromium, "no chromium on the path"),
     "npm": (lambda: shutil.which("npm"), "no npm on the path"),
-    "bqemulator": (lambda: (TOOLS / "bqemulator" / "bin" / "bqemulator").exists(), "no BigQuery emulator (make emulators)"),
+    "bqemulator": (
+        lambda: (TOOLS / "bqemulator" / "bin" / "bqemulator").exists(),
+        "no BigQuery emulator (make emulators)",
+    ),
 }
 
 
@@ -47,8 +52,10 @@ def emulator_jar(name: Literal["pubsub", "firestore"]) -> Path | None:
     roots = [Path(r) for r in (os.environ.get("CLOUDSDK_ROOT"), "/usr/lib/google-cloud-sdk") if r]
     if gcloud:
         roots.append(Path(gcloud).resolve().parent.parent)
-    pattern = {"pubsub": "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar",
-               "firestore": "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"}[name]
+    pattern = {
+        "pubsub": "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar",
+        "firestore": "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar",
+    }[name]
     return next((jar for root in roots for jar in sorted(root.glob(pattern))), None)
 
 
