@@ -65,9 +65,15 @@ def test_governance_knows_no_server_and_no_page() -> None:
     "lean", ["governance.events", "governance.registry", "governance.warehouse", "governance.keys"]
 )
 def test_a_word_of_governance_is_imported_without_what_its_other_adapters_need(lean: str) -> None:
-    heavy = (
-        "duckdb sqlglot pyarrow pandas google.cloud.bigquery google.cloud.firestore google.cloud.secretmanager".split()
-    )
+    heavy = [
+        "duckdb",
+        "sqlglot",
+        "pyarrow",
+        "pandas",
+        "google.cloud.bigquery",
+        "google.cloud.firestore",
+        "google.cloud.secretmanager",
+    ]
     code = f"import sys, {lean}; print(*[m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
@@ -119,19 +125,21 @@ def test_every_table_and_column_is_described(path: Path) -> None:
 def test_every_view_says_its_grain_and_what_it_is(path: Path) -> None:
     first, second, *_ = path.read_text().splitlines()
     assert re.match(r"-- Grain: one row\b.+\.$", first), path.name
-    assert second.startswith("-- ") and len(second) > 20, path.name
+    assert re.match(r"-- .{18}", second), path.name
     assert "SELECT *\nFROM tally" not in path.read_text(), f"{path.name} names its columns"
 
 
 def test_no_tracked_file_names_a_package_index_or_holds_a_secret() -> None:
-    from pip._internal.models.index import PyPI
-
     for path in tracked():
         data = path.read_bytes()
         if b"\0" in data:
             continue
         text = data.decode()
-        for host in (PyPI.netloc, PyPI.file_storage_domain, "registry.npm" + "js.org"):
+        for host in (
+            "py" + "pi.org",
+            "pythonhosted" + ".org",
+            "npm" + "js.org",
+        ):  # in two, or this file would name them
             assert host not in text, f"{path.relative_to(ROOT)} names {host}"
         assert not re.search(r"sk-ant-[a-z]+\d\d-\w{20}|xox[bp]-\d{8}|-----BEGIN (RSA |EC )?PRIVATE KEY", text), path
 
