@@ -141,7 +141,7 @@ class Endpoint:
     def __init__(self, route: Route, provider: str) -> None:
         self.route, self.provider = route, provider
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         """Read, decide, put on the bill, answer."""
         ledger = request.app[LEDGER]
         request_id = _request_id(self.route, self.provider)
@@ -273,7 +273,7 @@ def application(ledger: Ledger) -> web.Application:
         ("/moonshot/v1/chat/completions", "chat_completions", "moonshot"),
     ]
     for path, route, provider in served:
-        app.router.add_post(path, Endpoint(route, provider))
+        app.router.add_post(path, Endpoint(route, provider).answer)
     app.router.add_post("/v1/messages/count_tokens", _count_tokens)
     app.router.add_post("/v1/responses/compact", _compact)
     for prefix in ("/v1", "/openrouter/api/v1", "/moonshot/v1"):
