@@ -1,0 +1,164 @@
+"""Real agents against the whole of Tally: the answer arrives, and within five seconds the request is a row."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from tests.conftest import TOOLS, eventually, needs
+from tests.stack import Stack, running
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+
+SEEN_WITHIN_S = 5.0
+PINNED = json.loads((Path(__file__).parent / "agents" / "package.json").read_text())["dependencies"]
+KINDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
+CODEX_CONFIG = """
+model = "gpt-5.4"
+model_provider = "tally"
+[model_providers.tally]
+name = "Tally"
+base_url = "{url}/v1"
+env_key = "TALLY_KEY"
+wire_api = "responses"
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("agents") / "tally", "--no-history", "--no-traffic") as started:
+        yield started
+
+
+def run_agent(name: str, *arguments: str, home: Path, **environment: str) -> str:
+    """What the agent printed. It runs in an empty home, with nothing of this process's environment but the path."""
+    binary = TOOLS / "agents" / "node_modules" / ".bin" / name
+    if not binary.exists():
+        pytest.fail(f"{name} is not installed: make agents")
+    done = subprocess.run(
+        [str(binary), *arguments],
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def row_of(stack: Stack, tool: str, route: str, since: datetime) -> dict[str, Any]:
+    """The first request of this tool on this route since then; it must be there within five seconds of now."""
+    rows = eventually(
+        lambda: stack.warehouse.query(
+            "SELECT * FROM tally.requests WHERE tool = @tool AND route = @route AND occurred_at >= @since ORDER BY occurred_at",
+            {"tool": tool, "route": route, "since": since},
+        ),
+        within_s=SEEN_WITHIN_S,
+    )
+    return rows[0]
+
+
+def check(stack: Stack, row: dict[str, Any], model: str) -> None:
+    """The row names the right person, and says of tokens and dollars what the provider's bill says."""
+    people = stack.warehouse.query("SELECT team FROM tally.people WHERE person = @p", {"p": stack.run["person"]})
+    assert (row["person"], row["team"]) == (stack.run["person"], people[0]["team"])
+    assert (row["model"], row["status"], row["usage_source"], row["price_source"]) == (model, "ok", "provider", "book")
+    bill = next(line for line in stack.bill() if line["request_id"] == row["provider_request_id"])
+    assert {k: row[f"{k}_tokens"] for k in KINDS} == {k: bill[f"{k}_tokens"] for k in KINDS}
+    assert row["cost_usd"] == Decimal(bill["cost_usd"]) > 0
+
+
+@pytest.mark.agents
+def test_claude_code_gets_an_answer_and_its_request_is_a_row(stack: Stack, tmp_path: Path) -> None:
+    needs("npm")
+    since = datetime.now(UTC)
+    said = run_agent(
+        "claude",
+        "-p",
+        "Say hello",
+        home=tmp_path,
+        ANTHROPIC_BASE_URL=stack.run["proxy_url"],
+        ANTHROPIC_AUTH_TOKEN=stack.run["key"],
+        ANTHROPIC_MODEL="claude-opus-4-8",
+    )
+    assert "simulated provider" in said
+    row = row_of(stack, "claude-code", "messages", since)
+    assert row["tool_version"] == PINNED["@anthropic-ai/claude-code"]
+    assert re.fullmatch(r"[0-9a-f-]{36}", row["session_id"])
+    assert row["stream"] is True
+    check(stack, row, "claude-opus-4-8")
+
+
+@pytest.mark.agents
+def test_codex_gets_an_answer_and_its_request_is_a_row(stack: Stack, tmp_path: Path) -> None:
+    needs("npm")
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / ".codex" / "config.toml").write_text(CODEX_CONFIG.format(url=stack.run["proxy_url"]))
+    since = datetime.now(UTC)
+    said = run_agent("codex", "exec", "--skip-git-repo-check", "Say hello", home=tmp_path, TALLY_KEY=stack.run["key"])
+    assert "simulated provider" in said
+    row = row_of(stack, "codex", "responses", since)
+    assert row["tool_version"] == PINNED["@openai/codex"]
+    assert re.fullmatch(r"[0-9a-f-]{36}", row["session_id"])
+    check(stack, row, "gpt-5.4")
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_the_openai_sdk_on_chat_completions(stack: Stack, stream: bool) -> None:
+    since = datetime.now(UTC)
+    client = openai.OpenAI(base_url=stack.run["proxy_url"] + "/v1", api_key=stack.run["key"], max_retries=0)
+    answer = client.chat.completions.create(
+        model="gpt-5.4", messages=[{"role": "user", "content": "Say hello"}], stream=stream
+    )
+    if isinstance(answer, openai.Stream):
+        text = "".join(choice.delta.content or "" for chunk in answer for choice in chunk.choices)
+    else:
+        text = answer.choices[0].message.content or ""
+    assert text.startswith("This")
+    row = row_of(stack, "openai-sdk", "chat_completions", since)
+    assert row["tool_version"] == openai.__version__
+    check(stack, row, "gpt-5.4")
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_the_openai_sdk_on_responses(stack: Stack, stream: bool) -> None:
+    since = datetime.now(UTC)
+    client = openai.OpenAI(base_url=stack.run["proxy_url"] + "/v1", api_key=stack.run["key"], max_retries=0)
+    answer = client.responses.create(model="gpt-6.1-sol", input="Say hello", stream=stream)
+    if isinstance(answer, openai.Stream):
+        assert [event.type for event in answer][-1] == "response.completed"
+    else:
+        assert answer.output_text.startswith("This")
+    check(stack, row_of(stack, "openai-sdk", "responses", since), "gpt-6.1-sol")
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_the_anthropic_sdk_on_messages(stack: Stack, stream: bool) -> None:
+    since = datetime.now(UTC)
+    client = anthropic.Anthropic(base_url=stack.run["proxy_url"], api_key=stack.run["key"], max_retries=0)
+    said: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Say hello"}]
+    if stream:
+        with client.messages.stream(model="claude-sonnet-4-5", max_tokens=99, messages=said) as events:
+            text = "".join(events.text_stream)
+    else:
+        block = client.messages.create(model="claude-sonnet-4-5", max_tokens=99, messages=said).content[0]
+        assert isinstance(block, anthropic.types.TextBlock)
+        text = block.text
+    assert text.startswith("This")
+    row = row_of(stack, "anthropic-sdk", "messages", since)
+    assert row["tool_version"] == anthropic.__version__
+    check(stack, row, "claude-sonnet-4-5")
