@@ -64,7 +64,8 @@ def row_of(stack: Stack, tool: str, route: str, since: datetime) -> dict[str, An
     """The first request of this tool on this route since then; it must be there within five seconds of now."""
     rows = eventually(
         lambda: stack.warehouse.query(
-            "SELECT * FROM tally.requests WHERE tool = @tool AND route = @route AND occurred_at >= @since ORDER BY occurred_at",
+            "SELECT * FROM tally.requests WHERE tool = @tool AND route = @route AND occurred_at >= @since "
+            "ORDER BY occurred_at",
             {"tool": tool, "route": route, "since": since},
         ),
         within_s=SEEN_WITHIN_S,
