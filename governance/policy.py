@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 PEOPLE, BUDGETS = "people.csv", "budgets.yaml"
 COLUMNS = ("email", "name", "team", "role", "joined_on", "left_on")
 
-Text = Annotated[str, Field(min_length=1, max_length=200)]
-Email = Annotated[str, Field(max_length=200, pattern=r"^[^@\s,<>\"]+@[^@\s,<>\"]+$"), AfterValidator(str.lower)]
+# One line of print: these words stand in the headers of e-mail.
+Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f\u2028\u2029]*$")]
+Email = Annotated[
+    str,
+    Field(max_length=200, pattern=r"^[^@\s,<>\"\x00-\x1f\x7f]+@[^@\s,<>\"\x00-\x1f\x7f]+$"),
+    AfterValidator(str.lower),
+]
 Percent = Annotated[int, Field(ge=1, le=1000)]
 
 
