@@ -1,0 +1,178 @@
+"""A policy is read whole or refused with file, line and reason."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from governance.policy import Budget, Person, PolicyError, admins, people_rows, read_budgets, read_people, read_policy
+from tests.conftest import ROOT
+
+HEADER = "email,name,team,role,joined_on,left_on\n"
+ADA = "ada@example.com,Ada Byron,Search,lead,2020-01-06,\n"
+BUDGET = "budgets:\n  - scope: team\n    name: Search\n    amount_usd: 100\n"
+
+
+def policy_at(folder: Path, people: str = HEADER + ADA, budgets: str = BUDGET) -> Path:
+    (folder / "people.csv").write_bytes(people.encode())
+    (folder / "budgets.yaml").write_bytes(budgets.encode())
+    return folder
+
+
+def test_the_example_company_is_a_hundred_and_twenty_people_in_nine_teams() -> None:
+    policy = read_policy(ROOT / "policy")
+    sizes = Counter(person.team for person in policy.people)
+    assert (len(policy.people), len(sizes)) == (120, 9)
+    assert [(sizes[team], team) for team in policy.teams()] == sorted(((n, t) for t, n in sizes.items()), reverse=True)
+    assert all(person.email.endswith("@example.com") for person in policy.people)
+    assert sum(person.left_on is not None for person in policy.people) >= 3
+    assert {budget.name for budget in policy.budgets} == {None, *sizes}
+    assert admins(policy.people, date(2026, 11, 23))
+
+
+def test_somebody_can_be_told_of_every_budget_of_the_example_company() -> None:
+    policy, today = read_policy(ROOT / "policy"), date(2026, 11, 23)
+    roles = {person.email: (person.role, person.team) for person in policy.people}
+    for budget in policy.budgets:
+        told = policy.whom_to_tell(budget, today)
+        assert told
+        assert all(roles[p][0] == "finance" or roles[p] == ("lead", budget.name) for p in told)
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    people = (
+        "\ufeffemail,name,team,role,joined_on,left_on\r\n Ada@Example.com ,Ada Byron,Search,lead,2020-01-06, \r\n\r\n"
+    )
+    budgets = "budgets:\n  - {scope: company, amount_usd: 0.10, thresholds: [50, 100]}\n" + BUDGET[9:]
+    policy = read_policy(policy_at(tmp_path, people, budgets))
+    assert policy.people == (
+        Person(email="ada@example.com", name="Ada Byron", team="Search", role="lead", joined_on=date(2020, 1, 6)),
+    )
+    assert policy.budgets == (
+        Budget(scope="company", amount_usd=Decimal("0.10"), thresholds=(50, 100)),
+        Budget(scope="team", name="Search", amount_usd=Decimal(100), thresholds=(80, 100)),
+    )
+    assert [budget.key for budget in policy.budgets] == ["company-month", "team-Search-month"]
+
+
+def test_a_team_may_be_called_what_yaml_takes_for_something_else(tmp_path: Path) -> None:
+    policy = read_policy(policy_at(tmp_path, HEADER + ADA.replace("Search", "No"), BUDGET.replace("Search", "No")))
+    assert policy.budgets[0].name == "No"
+
+
+@pytest.mark.parametrize(
+    ("people", "line", "why"),
+    [
+        ("", 1, "first line must be email"),
+        ("e-mail,name\n", 1, "first line must be email"),
+        (HEADER + ADA + "bob@example.com,Bob\n", 3, "2 cells"),
+        (HEADER + ADA + "bob@example.com,Bob,Search,lead,2020-01-06,,\n", 3, "7 cells"),
+        (HEADER + "\n" + ADA + "\n\nADA@example.com,Ada,Search,lead,2020-01-06,\n", 6, "stands on line 3 already"),
+        (HEADER + "ada,Ada,Search,lead,2020-01-06,\n", 2, "email"),
+        (HEADER + "ada@example.com,,Search,lead,2020-01-06,\n", 2, "name"),
+        (HEADER + ADA.replace("2020-01-06", "6.1.2020"), 2, "joined_on"),
+        (HEADER + ADA.replace("2020-01-06", ""), 2, "joined_on"),
+        (HEADER + ADA.replace("2020-01-06,", "2020-01-06,2019-12-31"), 2, "before joined_on"),
+        (HEADER + ADA.replace("Search", '"Sea\nrch"'), 2, "team"),
+        (HEADER + ADA + 'bob@example.com,"Bob\n', 3, "unexpected end"),
+    ],
+)
+def test_a_fault_in_people_is_told_with_its_line(tmp_path: Path, people: str, line: int, why: str) -> None:
+    with pytest.raises(PolicyError, match=why) as caught:
+        read_policy(policy_at(tmp_path, people=people))
+    assert (caught.value.file, caught.value.line) == ("people.csv", line)
+    assert str(caught.value).startswith(f"people.csv, line {line}: ")
+
+
+@pytest.mark.parametrize(
+    ("budgets", "line", "why"),
+    [
+        ("", 1, "list called budgets"),
+        ("budgets: 7\n", 1, "list called budgets"),
+        ("- scope: company\n", 1, "list called budgets"),
+        ("budgets:\n  - company\n", 2, "scope"),
+        ("budgets:\n  - scope: company\n    amount_usd: 1\n   period: month\n", 4, "expected"),
+        ("budgets:\n  - scope: company\n", 2, "amount_usd: is missing"),
+        ("budgets:\n  - scope: company\n    amount_usd: a lot\n", 3, "amount_usd"),
+        ("budgets:\n  - scope: company\n    amount_usd: -1\n", 3, "greater than 0"),
+        ("budgets:\n  - scope: company\n    amount_usd: .nan\n", 3, "amount_usd"),
+        ("budgets:\n  - scope: company\n    amount_usd: 1\n    amount_usd: 2\n", 4, "given twice"),
+        ("budgets:\n  - scope: company\n    amount_usd: {a: 1}\n", 3, "one value"),
+        ("budgets:\n  - scope: company\n    amount_usd: 1\n    amuont: 2\n", 4, "not a field of a budget"),
+        ("budgets:\n  - scope: company\n    amount_usd: 1\n    thresholds: [100, 80]\n", 2, "ascend"),
+        ("budgets:\n  - scope: company\n    amount_usd: 1\n    thresholds: []\n", 4, "thresholds"),
+        ("budgets:\n  - scope: company\n    name: Search\n    amount_usd: 1\n", 2, "team's name"),
+        ("budgets:\n  - scope: team\n    amount_usd: 1\n", 2, "team's name"),
+        ("budgets:\n  - scope: team\n    amount_usd: 1\n    name: Sales\n", 4, "in a team 'Sales'"),
+        ("budgets:\n  - scope: team\n    amount_usd: 1\n    action: block\n    name: Search\n", 4, "action"),
+        (BUDGET + "\n" + BUDGET[9:], 6, "team-Search-month already"),
+        ("budgets:\n  - ? [a]\n    : 1\n", 2, "one word"),
+        ("budgets:\n  - !!python/name:os.system {}\n", 2, "scope: is missing"),
+        ("budgets:\n  - scope: \x07\n", 1, "character"),
+    ],
+)
+def test_a_fault_in_budgets_is_told_with_its_line(tmp_path: Path, budgets: str, line: int, why: str) -> None:
+    with pytest.raises(PolicyError, match=why) as caught:
+        read_policy(policy_at(tmp_path, budgets=budgets))
+    assert (caught.value.file, caught.value.line) == ("budgets.yaml", line)
+
+
+def test_a_file_that_is_not_there_or_not_utf_8_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"people\.csv, line 1: cannot be read: No such file"):
+        read_policy(tmp_path)
+    (tmp_path / "people.csv").write_bytes((HEADER + ADA).encode() + "Zoë".encode("latin-1"))
+    with pytest.raises(PolicyError, match=r"people\.csv, line 3: is not UTF-8"):
+        read_policy(tmp_path)
+
+
+odd = st.text(max_size=200) | st.text(alphabet="{}[]:,-?!&*|><%@`'\"\n\t #~ab1", max_size=60)
+
+
+@given(odd, odd)
+def test_whatever_is_written_there_is_a_policy_or_a_policy_error(
+    tmp_path_factory: pytest.TempPathFactory, people: str, budgets: str
+) -> None:
+    folder, lines = tmp_path_factory.getbasetemp(), [1]
+    (folder / "people.csv").write_bytes((HEADER + ADA + people).encode(errors="surrogatepass"))
+    (folder / "budgets.yaml").write_bytes(("budgets: " + budgets).encode(errors="surrogatepass"))
+    for read in (lambda: read_people(folder / "people.csv"), lambda: read_budgets(folder / "budgets.yaml", {"Search"})):
+        try:
+            read()
+        except PolicyError as error:
+            lines.append(error.line)
+    assert 1 <= min(lines) <= max(lines) <= 4 + len(people) + len(budgets)
+
+
+def test_a_person_is_here_from_the_first_day_and_not_on_the_day_of_leaving() -> None:
+    ada = Person.model_validate(
+        {"email": "a@b", "name": "A", "team": "T", "role": "r", "joined_on": "2026-03-02", "left_on": "2026-05-01"}
+    )
+    days = [date(2026, 3, 1), date(2026, 3, 2), date(2026, 4, 30), date(2026, 5, 1)]
+    assert [ada.is_here(day) for day in days] == [False, True, True, False]
+
+
+def test_people_are_rows_of_the_warehouse_under_its_own_names(tmp_path: Path) -> None:
+    (row,) = people_rows(read_policy(policy_at(tmp_path)))
+    assert row == {
+        "person": "ada@example.com",
+        "name": "Ada Byron",
+        "team": "Search",
+        "role": "lead",
+        "joined_on": date(2020, 1, 6),
+        "left_on": None,
+    }
+
+
+def test_people_are_read_without_yaml() -> None:
+    code = "import sys; from pathlib import Path; from governance import policy; "
+    code += "policy.read_people(Path('policy/people.csv')); print('yaml' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
