@@ -107,7 +107,9 @@ class AlertsSettings(_Settings):
     registry: str = Field(description="Where sent alerts are remembered: firestore://… or sqlite:///….")
     policy_dir: Path = Field(Path("policy"), description="The folder with people.csv and budgets.yaml.")
     slack_webhook_url: Secret | None = Field(None, description="Slack-compatible incoming webhook; unset: no Slack.")
-    smtp_url: Secret | None = Field(None, description="smtp://[user:password@]host[:port] or smtps://…; unset: no mail.")
+    smtp_url: Secret | None = Field(
+        None, description="smtp://[user:password@]host[:port] or smtps://…; unset: no mail."
+    )
     mail_from: str = Field("tally@localhost", description="Sender of e-mail.")
     dashboard_url: str = Field("", description="The dashboard's address, for links in messages.")
 
@@ -119,14 +121,26 @@ class DashboardSettings(_Settings):
     policy_dir: Path = Field(Path("policy"), description="The folder with budgets.yaml.")
     proxy_url: str = Field("", description="The gateway's address, shown where agents are connected.")
     iap_audience: str | None = Field(None, description="Audience of the IAP assertion; set in the cloud.")
-    viewer: str | None = Field(None, description="On a laptop: the person the dashboard is drawn for. Never in the cloud.")
-    stale_after_s: int = Field(900, ge=10, description="Age of the newest event from which pages say that data is late.")
+    iap_certs_url: str = Field(
+        "https://www.gstatic.com/iap/verify/public_key", description="Where IAP's public keys are; a stand-in in tests."
+    )
+    viewer: str | None = Field(
+        None, description="On a laptop: the person the dashboard is drawn for. Never in the cloud."
+    )
+    stale_after_s: int = Field(
+        900, ge=10, description="Age of the newest event from which pages say that data is late."
+    )
 
     @model_validator(mode="after")
     def _one_identity(self) -> Self:
         if (self.iap_audience is None) == (self.viewer is None):
             raise ValueError("set exactly one of TALLY_IAP_AUDIENCE (cloud) and TALLY_VIEWER (laptop)")
         return self
+
+
+def bigquery_emulator() -> str | None:
+    """Address of a BigQuery emulator, http://host:port; the client reads the same variable, but still wants to log in."""
+    return os.environ.get("BIGQUERY_EMULATOR_HOST")
 
 
 S = TypeVar("S", bound=_Settings)
