@@ -1,0 +1,13 @@
+"""The views people look at: aggregated in the warehouse, drawn here.
+
+app         what is served: the door, and behind it the pages
+door        who is let in at all, page and websocket
+shell       what surrounds every page
+identity    who is looking
+queries     everything a page asks of the warehouse and the policy
+figures     what a page states, computed from rows: pure
+charts      the few chart shapes
+states      heading, loading, empty, late and failed
+wording     numbers and times as people say them
+pages/      one file per page
+"""

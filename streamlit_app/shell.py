@@ -1,0 +1,30 @@
+"""What surrounds every page: its icon, the list of pages, and who is looking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from streamlit_app import identity, states, wording
+
+STATIC = Path(__file__).with_name("static")
+
+st.set_page_config(page_title="Tally", page_icon=str(STATIC / "tally.svg"), layout="wide")
+st.logo(str(STATIC / "wordmark.svg"), icon_image=str(STATIC / "tally.svg"), size="large")
+
+try:
+    viewer = identity.viewer()
+except identity.NotAllowed:
+    states.refused()
+    st.stop()
+
+page = st.navigation(
+    {
+        "Spend": [st.Page("pages/overview.py", title="Overview", icon=":material/dashboard:", default=True)],
+        "You": [st.Page("pages/my_usage.py", title="My usage", icon=":material/person:")],
+    }
+)
+with st.sidebar:
+    st.caption(f":material/account_circle: {wording.plain(viewer.email)}")
+page.run()
