@@ -139,7 +139,7 @@ class DashboardSettings(_Settings):
 
 
 def bigquery_emulator() -> str | None:
-    """Address of a BigQuery emulator, http://host:port; the client reads the same variable, but still wants to log in."""
+    """Address of a BigQuery emulator, http://host:port. The client reads it too, but would still log in."""
     return os.environ.get("BIGQUERY_EMULATOR_HOST")
 
 
