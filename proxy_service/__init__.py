@@ -1,0 +1,15 @@
+"""The gateway: LiteLLM, and in front of it what decides who may ask what, and behind it what was used.
+
+main         the ASGI application that uvicorn runs
+middleware   the way of a request: open door or not, whose key, what may pass, on to LiteLLM
+auth         whose key is it?
+guard        what a caller may not write into a request
+refusals     how a refusal is worded, in the dialect of the route
+catalogue    which models there are, and whose
+wire         what the provider really answered, as it passed over the wire
+answers      a provider's answer read: its id, its usage, its text
+usage        a provider's usage in our token kinds; counted where the provider tells none
+inflight     requests under way; each is closed once, as one event
+callback     LiteLLM's own account of a request
+publisher    events to the topic
+"""

@@ -1,0 +1,131 @@
+"""Which models there are, and whose: the patterns of config.yaml, filled with the models LiteLLM knows by name.
+
+A pattern's model is to be had when the gateway holds a key for its provider. The list that agents see names only those.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from proxy_service.refusals import Refusal
+
+_CREATED = 1_700_000_000  # the OpenAI list wants a time; nobody knows it
+_LISTED_MODES = frozenset({"chat", "responses", "embedding"})
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One line of config.yaml: a pattern of names, and the provider that serves them."""
+
+    pattern: str
+    target: str
+    available: bool
+
+    @property
+    def provider(self) -> str:
+        """LiteLLM's name for the provider."""
+        return self.target.partition("/")[0]
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return re.compile(re.escape(self.pattern).replace(r"\*", "(.*)"))
+
+    def matches(self, model: str) -> bool:
+        """Whether this line is about that model."""
+        return self._regex.fullmatch(model) is not None
+
+    def name_of(self, listed: str) -> str | None:
+        """The name under which a caller has this model of the provider, if this pattern covers it."""
+        bare = listed.removeprefix(f"{self.provider}/")
+        head, star, tail = self.target.partition("/")[2].partition("*")
+        if not star or not bare.startswith(head) or not bare.endswith(tail):
+            return bare if bare == head and not star else None
+        return self.pattern.replace("*", bare[len(head) : len(bare) - len(tail) or None], 1)
+
+
+class Catalogue:
+    """The gateway's models."""
+
+    def __init__(self, offers: Sequence[Offer], known: Mapping[str, Mapping[str, Any]]) -> None:
+        # As LiteLLM chooses: an exact name first, then the longest pattern.
+        self._offers = sorted(offers, key=lambda o: ("*" not in o.pattern, len(re.escape(o.pattern))), reverse=True)
+        self._known = known
+        self._remembered: dict[str, Offer | None] = {}
+
+    def offer(self, model: str) -> Offer | None:
+        """The line that serves this model."""
+        if model not in self._remembered:
+            if len(self._remembered) > 5_000:
+                self._remembered.clear()
+            self._remembered[model] = next((o for o in self._offers if o.matches(model)), None)
+        return self._remembered[model]
+
+    def refusal(self, model: str) -> Refusal | None:
+        """Why this model is not to be had here."""
+        offer = self.offer(model)
+        if offer is None:
+            served = ", ".join(sorted(o.pattern for o in self._offers if o.available)) or "none yet"
+            return Refusal(404, "model_not_found", f"No provider here serves {model[:100]!r}. Served: {served}.")
+        if not offer.available:
+            return Refusal(
+                404,
+                "provider_not_configured",
+                f"The gateway has no key for {offer.provider}. Ask whoever runs it, or choose another model.",
+            )
+        return None
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The models by name, each once, shortest pattern's names first."""
+        names: dict[str, None] = {}
+        for listed, about in self._known.items():
+            provider, mode = about.get("litellm_provider"), about.get("mode")
+            if mode not in _LISTED_MODES or listed.startswith("ft:"):
+                continue
+            for offer in self._offers:
+                name = offer.name_of(listed) if offer.provider == provider and offer.available else None
+                if name and "/" not in name.removeprefix(f"{provider}/"):
+                    names.setdefault(name)
+                    break
+        return sorted(names)
+
+    def listing(self) -> dict[str, Any]:
+        """The models as both OpenAI and Anthropic list them: one object that either client reads."""
+        data = [self.entry(name) for name in self.names]
+        return {
+            "object": "list",
+            "data": data,
+            "has_more": False,
+            "first_id": data[0]["id"] if data else None,
+            "last_id": data[-1]["id"] if data else None,
+        }
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """One model of the list."""
+        offer = self.offer(name)
+        return {
+            "id": name,
+            "object": "model",
+            "type": "model",
+            "display_name": name,
+            "created": _CREATED,
+            "created_at": "2023-11-14T22:13:20Z",
+            "owned_by": offer.provider if offer else "gateway",
+        }
+
+
+def offers(model_list: Iterable[Mapping[str, Any]], environment: Mapping[str, str]) -> list[Offer]:
+    """The lines of LiteLLM's `model_list`. A key given as `os.environ/NAME` is there when that variable is."""
+    found = []
+    for line in model_list:
+        parameters = line["litellm_params"]
+        key = str(parameters.get("api_key") or "")
+        named = key.removeprefix("os.environ/")
+        found.append(
+            Offer(line["model_name"], parameters["model"], bool(environment.get(named)) if named != key else True)
+        )
+    return found

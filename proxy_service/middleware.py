@@ -1,0 +1,278 @@
+"""The way of a request: an open door or not, whose key, what may pass, on to LiteLLM, and the count.
+
+Of LiteLLM's some four hundred routes, four can be reached. Everything else is answered here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import orjson
+
+from governance import tools
+from governance.events import Route
+from proxy_service import auth, guard, refusals, usage
+from proxy_service.auth import HOLDER, Holder, KeyCheck
+from proxy_service.catalogue import Catalogue
+from proxy_service.inflight import Asked, Desk
+from proxy_service.refusals import Refusal, Words
+from proxy_service.wire import ASKING
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_BODY_BYTES = 64 << 20
+_POST: Final[dict[str, tuple[str, Route | None]]] = {  # path -> (LiteLLM's name for it, route of the event)
+    "/v1/chat/completions": ("/v1/chat/completions", "chat_completions"),
+    "/chat/completions": ("/v1/chat/completions", "chat_completions"),
+    "/v1/messages": ("/v1/messages", "messages"),
+    "/v1/messages/count_tokens": ("/v1/messages/count_tokens", None),
+    "/v1/responses": ("/v1/responses", "responses"),
+    "/responses": ("/v1/responses", "responses"),
+    "/v1/embeddings": ("/v1/embeddings", "embeddings"),
+    "/embeddings": ("/v1/embeddings", "embeddings"),
+}
+_MODELS: Final = ("/v1/models", "/models")
+_OPEN: Final = frozenset({"/", "/api/hello", "/healthz", "/health/liveliness", "/health/liveness", "/health/readiness"})
+_JSON: Final = (b"content-type", b"application/json")
+_HIDDEN: Final = (b"x-litellm-", b"llm_provider-")  # of an answer's headers: addresses and figures of the gateway's own
+
+
+class BrokenOff(RuntimeError):
+    """An answer that had begun cannot be finished; the server closes the connection."""
+
+
+class _Left(Exception):
+    """The caller went away while still writing."""
+
+
+class Gateway:
+    """The ASGI application around LiteLLM's. One per process."""
+
+    def __init__(self, app: App, check: KeyCheck, desk: Desk, catalogue: Catalogue) -> None:
+        self._app, self._check, self._desk, self._catalogue = app, check, desk, catalogue
+        self.turned_away = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection's request; `lifespan` is main's."""
+        if scope["type"] == "websocket":
+            return await self._websocket(scope, receive, send)
+        path, method = scope["path"], scope["method"]
+        if path in _OPEN and method in ("GET", "HEAD"):
+            return await answer(send, 200, b'{"status":"ok"}')
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        anthropic = path.startswith("/v1/messages") or "anthropic-version" in headers
+        words: Words = "anthropic" if anthropic else "openai"
+        target, route = _POST.get(path, ("", None)) if method == "POST" else ("", None)
+        holder = await self._holder(headers)
+        if isinstance(holder, Refusal):
+            self.turned_away += 1
+            return await answer(send, holder.status, holder.body(words))
+        asked = Asked(route, holder.record, tools.identify(headers)) if route is not None else None
+        try:
+            if why := auth.refusal(holder):
+                raise Refused(Refusal(401, "key_ended", f"Refused: {why}."))
+            if target:
+                await self._infer(scope, receive, send, holder, asked, headers, target)
+            elif method in ("GET", "HEAD") and path.startswith(_MODELS):
+                await answer(send, 200, orjson.dumps(self._models(path)))
+            else:
+                raise Refused(refusals.NOT_HERE)
+        except Refused as refused:
+            refusal = refused.refusal
+            if asked is not None:
+                asked.refused, asked.http_status = refusal.kind, refusal.status
+                self._desk.open(asked)
+                self._desk.ended(asked)
+            await answer(send, refusal.status, refusal.body(words))
+        except _Left:
+            log.info("a caller left while writing its request")
+
+    async def _holder(self, headers: dict[str, str]) -> Holder | Refusal:
+        key = auth.presented(headers)
+        if key is None:
+            return refusals.NO_KEY
+        try:
+            return self._check.cached(key) or await self._check.holder(key) or refusals.UNKNOWN_KEY
+        except auth.RegistrySilent:
+            return refusals.SILENT
+
+    def _models(self, path: str) -> dict[str, Any]:
+        name = path.partition("/models")[2].strip("/")
+        if not name:
+            return self._catalogue.listing()
+        if refusal := self._catalogue.refusal(name):
+            raise Refused(refusal)
+        return self._catalogue.entry(name)
+
+    async def _infer(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        holder: Holder,
+        asked: Asked | None,
+        headers: dict[str, str],
+        target: str,
+    ) -> None:
+        if headers.get("content-encoding", "identity") != "identity":
+            raise Refused(refusals.ENCODED)
+        data = await whole_body(receive)
+        try:
+            body = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            raise Refused(refusals.NOT_JSON) from None
+        if asked is not None and isinstance(body, dict):
+            model = body.get("model")
+            asked.model, asked.stream = model if isinstance(model, str) else None, body.get("stream") is True
+            asked.session_id = guard.session_in(body)
+        passed = guard.check_body(body)
+        if isinstance(passed, Refusal):
+            raise Refused(passed)
+        model = passed.body["model"]
+        own_login = headers.get("authorization", "").startswith("Bearer sk-ant-oat")
+        if (refusal := self._catalogue.refusal(model)) and not (
+            own_login and refusal.kind == "provider_not_configured"
+        ):
+            raise Refused(refusal)
+        if passed.ignored:
+            data = orjson.dumps(passed.body)
+        if asked is not None:
+            offer = self._catalogue.offer(model)
+            asked.provider = offer.provider if offer else None
+            asked.prompt = usage.prompt_of(passed.body)
+            self._desk.open(asked)
+        inner = {
+            **scope,
+            "path": target,
+            "raw_path": target.encode(),
+            "query_string": b"",
+            "headers": guard.check_headers(scope["headers"], asked.request_id if asked else "uncounted", len(data)),
+            "parsed_body": (tuple(passed.body), passed.body),
+        }
+        passage = Passage(self._app, asked, passed.ignored)
+        try:
+            await passage.run(inner, receive, send, data, holder)
+        finally:
+            if asked is not None:
+                self._desk.ended(asked)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """No route is metered over a websocket, so there is none."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        holder = await self._holder(headers)
+        refusal = holder if isinstance(holder, Refusal) else refusals.NOT_HERE
+        await receive()
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            return await send({"type": "websocket.close", "code": 1008})
+        start = {"type": "websocket.http.response.start", "status": refusal.status, "headers": [_JSON]}
+        await send(start)
+        await send({"type": "websocket.http.response.body", "body": refusal.body("openai")})
+
+
+class Refused(Exception):
+    """Carries a refusal to where it is answered."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.kind)
+        self.refusal = refusal
+
+
+class Passage:
+    """One request's stay in LiteLLM: its body handed in, its answer watched as it goes out."""
+
+    def __init__(self, app: App, asked: Asked | None, ignored: tuple[str, ...]) -> None:
+        self._app, self._asked, self._ignored = app, asked, ignored
+        self._started = self._finished = False
+
+    async def run(self, scope: Scope, receive: Receive, send: Send, data: bytes, holder: Holder) -> None:
+        """Returns when the answer has gone out; the answer to a failure of LiteLLM is ours."""
+        gone, unread = asyncio.Event(), True
+
+        async def watch() -> None:
+            await receive()  # the body is read: what comes now is the caller's going, or the end
+            if self._asked is not None and not self._finished:
+                self._asked.left = True
+            gone.set()
+
+        async def replay() -> Message:
+            nonlocal unread
+            if unread:
+                unread = False
+                return {"type": "http.request", "body": data, "more_body": False}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def outwards(message: Message) -> None:
+            self._seen(message)
+            await send(message)
+
+        watcher = asyncio.create_task(watch())
+        held, asking = HOLDER.set(holder), ASKING.set(self._asked)
+        try:
+            await self._app(scope, replay, outwards)
+        except Exception as error:
+            self._failed(type(error).__name__)
+            log.error("LiteLLM failed on a request", extra={"error": type(error).__name__})
+            if self._started:
+                raise BrokenOff("the answer cannot be finished") from None
+            await answer(outwards, refusals.BROKEN.status, refusals.BROKEN.body("openai"))
+        except asyncio.CancelledError:
+            self._failed("GatewayStopped")
+            raise
+        finally:
+            HOLDER.reset(held)
+            ASKING.reset(asking)
+            watcher.cancel()
+
+    def _failed(self, error_class: str) -> None:
+        if self._asked is not None:
+            self._asked.error_class = error_class
+
+    def _seen(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._started = True
+            kept = [header for header in message["headers"] if not header[0].lower().startswith(_HIDDEN)]
+            if self._asked is not None:
+                self._asked.http_status = message["status"]
+                kept.append((b"x-request-id", self._asked.request_id.encode()))
+            if self._ignored:
+                kept.append((b"x-tally-ignored", ", ".join(self._ignored).encode("ascii", "replace")))
+            message["headers"] = kept
+        elif message["type"] == "http.response.body":
+            if message.get("body") and self._asked is not None and self._asked.first_byte_s is None:
+                self._asked.first_byte_s = time.monotonic()
+            self._finished = not message.get("more_body", False)
+
+
+async def whole_body(receive: Receive) -> bytes:
+    """The request's body. Raises Refused when it is too large."""
+    message = await receive()
+    if not message.get("more_body") and message["type"] == "http.request":
+        return bytes(message.get("body", b""))
+    parts, size = [], 0
+    while message["type"] == "http.request":
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY_BYTES:
+            raise Refused(refusals.TOO_LARGE)
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+    raise _Left
+
+
+async def answer(send: Send, status: int, body: bytes) -> None:
+    """A short JSON answer of our own."""
+    headers = [_JSON, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
