@@ -270,6 +270,7 @@ def application(ledger: Ledger) -> web.Application:
         ("/v1/embeddings", "embeddings", "openai"),
         ("/v1/messages", "messages", "anthropic"),
         ("/openrouter/api/v1/chat/completions", "chat_completions", "openrouter"),
+        ("/openrouter/api/v1/responses", "responses", "openrouter"),
         ("/moonshot/v1/chat/completions", "chat_completions", "moonshot"),
     ]
     for path, route, provider in served:
