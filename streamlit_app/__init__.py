@@ -2,12 +2,13 @@
 
 app         what is served: the door, and behind it the pages
 door        who is let in at all, page and websocket
-shell       what surrounds every page
 identity    who is looking
 queries     everything a page asks of the warehouse and the policy
 figures     what a page states, computed from rows: pure
 charts      the few chart shapes
 states      heading, loading, empty, late and failed
+tables      the tables, and their CSV
+tiles       a figure, how it moved, its course
 wording     numbers and times as people say them
-pages/      one file per page
+pages/      one file per page, and shell, which surrounds them
 """

@@ -22,7 +22,7 @@ def report(error: Exception) -> None:
 
 
 app = st.App(
-    Path(__file__).with_name("shell.py"),
+    Path(__file__).parent / "pages" / "shell.py",
     middleware=[Middleware(Door, settings=load(DashboardSettings))],
     on_script_error=report,
 )

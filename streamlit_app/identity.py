@@ -143,8 +143,8 @@ def verifier(audience: str, certs_url: str) -> Verifier:
 def viewer() -> Viewer:
     """The person who is looking. Raises NotAllowed. Never call it inside a cached function: those are shared.
 
-    A page that is open keeps its viewer for at most an hour after the assertion it was opened with has expired; the
-    door refuses an expired one for every new page and websocket.
+    A page that is open keeps its viewer: for as long as its websocket lives, and an hour at most from when the
+    assertion expired. The door refuses an expired one for every new page and websocket.
     """
     ours = settings()
     if ours.viewer is not None:

@@ -15,7 +15,7 @@ def usd(amount: Decimal | float) -> str:
     sign = "-" if amount < 0 else ""
     if size == 0:
         return "$0"
-    if size >= 100 or size == int(size):
+    if size >= Decimal("99.995") or size == int(size):
         return f"{sign}${size:,.0f}"
     if size >= Decimal("0.095"):
         return f"{sign}${size:.2f}"

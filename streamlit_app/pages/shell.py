@@ -1,4 +1,8 @@
-"""What surrounds every page: its icon, the list of pages, and who is looking."""
+"""What surrounds every page: its icon, the list of pages, and who is looking.
+
+It lies in pages/ and not beside it: of a folder called pages beside its script Streamlit runs the files by themselves,
+before the script has said which of them there are and for whom.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import streamlit as st
 
 from streamlit_app import identity, states, wording
 
-STATIC = Path(__file__).with_name("static")
+STATIC = Path(__file__).parents[1] / "static"
 
 st.set_page_config(page_title="Tally", page_icon=str(STATIC / "tally.svg"), layout="wide")
 st.logo(str(STATIC / "wordmark.svg"), icon_image=str(STATIC / "tally.svg"), size="large")
@@ -21,8 +25,8 @@ except identity.NotAllowed:
 
 page = st.navigation(
     {
-        "Spend": [st.Page("pages/overview.py", title="Overview", icon=":material/dashboard:", default=True)],
-        "You": [st.Page("pages/my_usage.py", title="My usage", icon=":material/person:")],
+        "Spend": [st.Page("overview.py", title="Overview", icon=":material/dashboard:", default=True)],
+        "You": [st.Page("my_usage.py", title="My usage", icon=":material/person:")],
     }
 )
 with st.sidebar:

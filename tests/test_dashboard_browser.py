@@ -1,0 +1,283 @@
+"""The dashboard as it is served: drawn in a browser, light and dark, from this machine alone; shut to everybody unproven."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from governance.duckdb_warehouse import DuckDBWarehouse
+from local.warehouse import Owner
+from streamlit_app.identity import HEADER, ISSUER
+from tests import dashboard_company as company
+from tests.conftest import ROOT, eventually, free_port, needs
+
+PICTURES = ROOT / "tests" / ".artifacts"
+AUDIENCE = "/projects/1/locations/europe-west1/services/tally-dashboard"
+DESKTOP, PHONE = {"width": 1440, "height": 1640}, {"width": 390, "height": 2900}
+
+
+@contextmanager
+def dashboard(folder: Path, **environment: str) -> Iterator[str]:
+    """A dashboard of its own process; its address."""
+    company.write_policy(folder / "policy")
+    port = free_port()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TALLY_", "STREAMLIT_"))}
+    ours = {
+        "PYTHONPATH": str(ROOT),
+        "TALLY_POLICY_DIR": str(folder / "policy"),
+        "TALLY_PROXY_URL": "http://127.0.0.1:4000",
+    }
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "streamlit_app" / "app.py")]
+    with (folder / "dashboard.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--server.port", str(port), "--server.address", "127.0.0.1", "--server.headless", "true"],
+            env=clean | ours | environment,
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        eventually(lambda: process.poll() is not None or _healthy(port), within_s=60, every_s=0.1)
+        assert process.poll() is None, (folder / "dashboard.log").read_text()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _healthy(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+class Served(NamedTuple):
+    """A dashboard, and the warehouse behind it."""
+
+    url: str
+    warehouse: DuckDBWarehouse
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    needs("chromium")
+    folder = tmp_path_factory.mktemp("served")
+    warehouse = DuckDBWarehouse(":memory:")
+    company.fill(warehouse, datetime.now(UTC))
+    owner = Owner(0, warehouse)
+    thread = threading.Thread(target=owner.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    address = f"http://127.0.0.1:{owner.server_port}"
+    with dashboard(folder, TALLY_WAREHOUSE=address, TALLY_VIEWER=company.ADA) as url:
+        yield Served(url, warehouse)
+    owner.shutdown()
+    thread.join()
+    owner.server_close()
+    warehouse.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    needs("chromium")
+    from playwright.sync_api import sync_playwright
+
+    from tests.conftest import _chromium
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(chromium: Any, url: str, *, scheme: str = "light", size: dict[str, int] = DESKTOP) -> Iterator[Any]:
+    """A page in a fresh browser. Afterwards: no exception was drawn, and nothing was asked of another host."""
+    context = chromium.new_context(viewport=size, color_scheme=scheme, device_scale_factor=1.5)
+    page = context.new_page()
+    asked: set[str] = set()
+    for event in ("request", "websocket"):
+        page.on(event, lambda one: asked.add(one.url))
+    page.goto(url)
+    yield page
+    assert page.locator("[data-testid=stException]").count() == 0
+    hosts = {urlsplit(one).hostname for one in asked if urlsplit(one).scheme in ("http", "https", "ws", "wss")}
+    assert hosts == {"127.0.0.1"}
+    context.close()
+
+
+def drawn(page: Any, charts: int, tables: int) -> None:
+    """Wait until every card is there and no skeleton is left."""
+    page.wait_for_selector("[data-testid=stMetricValue]", timeout=30_000)
+    page.wait_for_function(
+        "([charts, tables]) => document.querySelectorAll('[data-testid=stVegaLiteChart] svg').length >= charts"
+        " && document.querySelectorAll('[data-testid=stDataFrame] canvas').length >= tables"
+        " && !document.querySelector('[data-testid=stSkeleton]')",
+        arg=[charts, tables],
+        timeout=30_000,
+    )
+
+
+def picture(page: Any, name: str) -> None:
+    page.evaluate("() => document.fonts.ready")
+    page.wait_for_timeout(600)  # bars and lines grow into their place
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_overview_is_drawn(served: Served, chromium: Any, scheme: str) -> None:
+    began = time.monotonic()
+    with opened(chromium, served.url, scheme=scheme) as page:
+        drawn(page, charts=3, tables=2)
+        print(f"overview drawn in {time.monotonic() - began:.1f} s")  # noqa: T201 - seen with -s
+        assert page.locator("[data-testid=stMetric]").count() == 5
+        assert page.get_by_text("Mobile").first.is_visible()
+        assert page.get_by_text("Local demo").is_visible()
+        picture(page, f"overview-{scheme}")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_my_usage_is_drawn(served: Served, chromium: Any, scheme: str) -> None:
+    with opened(chromium, f"{served.url}/my_usage", scheme=scheme) as page:
+        drawn(page, charts=1, tables=2)
+        assert page.get_by_text("Only you see this").is_visible()
+        assert page.locator("[data-testid=stMetric]").count() == 4
+        picture(page, f"my-usage-{scheme}")
+
+
+@pytest.mark.browser
+def test_overview_fits_a_phone(served: Served, chromium: Any) -> None:
+    with opened(chromium, served.url, size=PHONE) as page:
+        drawn(page, charts=3, tables=2)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+        picture(page, "overview-phone")
+
+
+@pytest.mark.browser
+def test_a_filter_goes_into_the_address_and_comes_back_from_it(served: Served, chromium: Any) -> None:
+    with opened(chromium, served.url) as page:
+        drawn(page, charts=3, tables=2)
+        page.get_by_role("radio", name="7 days").or_(page.get_by_text("7 days", exact=True)).first.click()
+        page.wait_for_url("**/?period=7+days*", timeout=10_000)
+        shared = page.url
+    with opened(chromium, shared) as page:
+        drawn(page, charts=3, tables=2)
+        assert page.url == shared
+
+
+@pytest.mark.browser
+def test_a_new_request_is_on_the_open_page_within_five_seconds(served: Served, chromium: Any) -> None:
+    with opened(chromium, f"{served.url}/my_usage") as page:
+        drawn(page, charts=1, tables=2)
+        now = datetime.now(UTC)
+        new = company.one("brand-new", email=company.ADA, at=now, model="claude-just-now", tool_version="9.9.9")
+        assert served.warehouse.append("events", [new.row() | {"received_at": now}]) == {}
+        seen = "() => [...document.querySelectorAll('canvas')].some(it => it.textContent.includes('claude-just-now'))"
+        page.wait_for_function(seen, timeout=5_000)
+
+
+@pytest.mark.browser
+def test_a_dead_warehouse_is_told_in_a_card(tmp_path: Path, chromium: Any) -> None:
+    dead = f"http://127.0.0.1:{free_port()}"
+    with dashboard(tmp_path, TALLY_WAREHOUSE=dead, TALLY_VIEWER=company.ADA) as url, opened(chromium, url) as page:
+        page.get_by_text("The warehouse does not answer since").wait_for(timeout=30_000)
+        assert page.get_by_role("button", name="Retry").is_visible()
+        picture(page, "warehouse-down-light")
+
+
+@pytest.mark.browser
+def test_an_empty_company_is_told_what_to_do(tmp_path: Path, chromium: Any) -> None:
+    warehouse = DuckDBWarehouse(str(tmp_path / "empty.duckdb"))
+    warehouse.apply_schema()
+    warehouse.close()
+    address = f"duckdb://{tmp_path}/empty.duckdb"
+    with dashboard(tmp_path, TALLY_WAREHOUSE=address, TALLY_VIEWER=company.ADA) as url, opened(chromium, url) as page:
+        page.get_by_text("No requests yet").wait_for(timeout=30_000)
+        picture(page, "empty-light")
+
+
+# --- The door, as it is served ----------------------------------------------------------------------------------------
+
+
+class Certificates(http.server.BaseHTTPRequestHandler):
+    """Where the dashboard under test finds the public key."""
+
+    body = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+def status(url: str, path: str, assertion: str | None, upgrade: bool = False) -> int:
+    """The HTTP status of a page, an asset or a websocket's handshake."""
+    lines = [f"GET {path} HTTP/1.1", f"Host: {urlsplit(url).netloc}"]
+    if upgrade:
+        lines += [
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            f"Origin: {url}",
+        ]
+    else:
+        lines += ["Connection: close"]
+    if assertion is not None:
+        lines += [f"{HEADER}: {assertion}"]
+    with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), timeout=10) as wire:
+        wire.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        return int(wire.recv(64).split()[1])
+
+
+def test_the_served_door_opens_pages_and_websocket_for_a_signed_assertion_alone(tmp_path: Path) -> None:
+    key, stranger = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    Certificates.body = json.dumps({"k1": public}).encode()
+    certificates = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Certificates)
+    threading.Thread(target=certificates.serve_forever, daemon=True).start()
+
+    def sign(by: ec.EllipticCurvePrivateKey = key, age: timedelta = timedelta(0), audience: str = AUDIENCE) -> str:
+        at = datetime.now(UTC) - age
+        claims = {"iss": ISSUER, "aud": audience, "email": company.ADA, "iat": at, "exp": at + timedelta(minutes=10)}
+        return jwt.encode(claims, by, "ES256", headers={"kid": "k1"})
+
+    doors = [("/", False), ("/my_usage", False), ("/_stcore/host-config", False), ("/_stcore/stream", True)]
+    refused = [None, "", "ada@example.com", sign(stranger), sign(age=timedelta(hours=1)), sign(audience="/projects/2")]
+    cloud = {
+        "TALLY_WAREHOUSE": f"http://127.0.0.1:{free_port()}",
+        "TALLY_IAP_AUDIENCE": AUDIENCE,
+        "TALLY_IAP_CERTS_URL": f"http://127.0.0.1:{certificates.server_port}/",
+    }
+    with dashboard(tmp_path, **cloud) as url:
+        for path, upgrade in doors:
+            assert [status(url, path, one, upgrade) for one in refused] == [403] * len(refused), path
+            assert status(url, path, sign(), upgrade) == (101 if upgrade else 200), path
+    certificates.shutdown()
+    certificates.server_close()
