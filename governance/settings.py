@@ -112,6 +112,7 @@ class AlertsSettings(_Settings):
     )
     mail_from: str = Field("tally@localhost", description="Sender of e-mail.")
     dashboard_url: str = Field("", description="The dashboard's address, for links in messages.")
+    stale_after_s: int = Field(86400, ge=60, description="Age of the newest row from which no alert is sent.")
 
 
 class DashboardSettings(_Settings):
