@@ -29,10 +29,8 @@ def book_prices(provider: str, model: str, at: datetime) -> Mapping[str, Decimal
 
 @lru_cache(maxsize=4096)
 def _book_prices(provider: str, model: str, minute: datetime) -> Mapping[str, Decimal]:
-    try:
-        from governance.prices import usd_per_mtok
-    except ModuleNotFoundError:
-        return {"input": Decimal(2), "cache_read": Decimal("0.2"), "output": Decimal(10)}
+    from governance.prices import usd_per_mtok
+
     return usd_per_mtok(provider, model, minute)
 
 
