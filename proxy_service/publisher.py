@@ -116,7 +116,7 @@ class EventPublisher:
         from google.pubsub_v1.types import PubsubMessage
 
         if self._client is None:
-            self._client = _client()
+            self._client = client()
         transient = retry.if_exception_type(
             exceptions.ServiceUnavailable, exceptions.DeadlineExceeded, exceptions.InternalServerError,
             exceptions.ResourceExhausted, exceptions.Aborted, exceptions.Unknown, exceptions.Cancelled,
@@ -136,7 +136,7 @@ class EventPublisher:
             self.spilled += len(events)
 
 
-def _client() -> Any:
+def client() -> Any:
     """The stock client's own engine, the generated client, without the stock client's new thread for each batch."""
     import grpc
     from google.cloud.pubsub_v1 import PublisherClient as StockClient
