@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from governance.keys import key_hash, key_id
 from governance.policy import Person, Policy, read_policy
-from governance.warehouse import open_warehouse
+from governance.warehouse import Warehouse, open_warehouse
 from local.company import SERVICES
 from local.home import ROOT, Home, Kind
 from local.ledger import book_prices
@@ -99,9 +99,15 @@ async def _tick(http: aiohttp.ClientSession, url: str) -> str | None:
     """One tick of the scheduler: a POST to the alerts function. What went wrong, or None."""
     try:
         async with http.post(url, json={}) as answer:
-            return None if answer.status < 300 else f"answered {answer.status}"
+            # 503: it will be done later, such as telling people of a budget when newer data is there.
+            return None if answer.status in (200, 503) else f"answered {answer.status}"
     except (aiohttp.ClientError, TimeoutError) as error:
         return f"not answered: {type(error).__name__}"
+
+
+def _loaded(warehouse: Warehouse) -> bool:
+    counts = "SELECT (SELECT COUNT(*) FROM tally.prices) AS prices, (SELECT COUNT(*) FROM tally.people) AS people"
+    return all(warehouse.query(counts)[0].values())
 
 
 async def _tick_on(http: aiohttp.ClientSession, url: str, every_s: float, screen: Console) -> None:
@@ -180,16 +186,17 @@ class Launch:
     ) -> None:
         """The past into the warehouse, then prices and people, which the alerts function loads with its first tick."""
         await services.ready("warehouse")
+        warehouse = open_warehouse(self.stack.ports.url("warehouse"))
         if self.options.history:
-            await self._seed(keys, bars)
+            await self._seed(warehouse, keys, bars)
         await services.ready("alerts")
         deadline = time.monotonic() + FIRST_TICK_S
-        while wrong := await _tick(http, alerts):
+        while (wrong := await _tick(http, alerts)) or not await asyncio.to_thread(_loaded, warehouse):
             if time.monotonic() > deadline:
-                raise services.failure("alerts", f"did not load prices and people: {wrong}")
+                raise services.failure("alerts", f"did not load prices and people: {wrong or 'a table is empty'}")
             await asyncio.sleep(0.5)
 
-    async def _seed(self, keys: Mapping[str, str], bars: Progress) -> None:
+    async def _seed(self, warehouse: Warehouse, keys: Mapping[str, str], bars: Progress) -> None:
         from local.history import seed
 
         pepper, bar = self.stack.secrets.key_pepper, bars.add_task("History", total=None, note="")
@@ -198,7 +205,6 @@ class Launch:
         def told(done: int, days: int) -> None:
             bars.update(bar, completed=done, total=days, note=f"{done} of {days} days")
 
-        warehouse = open_warehouse(self.stack.ports.url("warehouse"))
         now = datetime.now(UTC)
         rows = await asyncio.to_thread(seed, warehouse, self.policy.people, ids, now, book_prices, told)
         if rows:
