@@ -1,7 +1,8 @@
 -- Grain: one row.
--- How fresh and how sure the numbers are. duplicates: stored copies beyond the first. counted_share: of the requests that
--- used tokens, those whose tokens we counted ourselves. fallback_share: of the cost at list prices, that of models the
--- price book does not know. unpriced_requests: those with tokens and no price at all. shelved: messages not understood.
+-- How fresh and how sure the numbers are. duplicates: stored copies beyond the first. counted_share: of the requests
+-- that used tokens, those whose tokens we counted ourselves. fallback_share: of the cost at list prices, that of models
+-- the price book does not know. unpriced_requests: those with tokens and no price at all. shelved: messages that ingest
+-- could not read.
 WITH totals AS (
   SELECT
     MAX(occurred_at) AS newest_event_at,

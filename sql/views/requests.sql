@@ -1,8 +1,8 @@
 -- Grain: one row per event_id.
 -- Every request once, with its price. Of several stored copies the first received counts. Price: by the model that
--- served it, else by the model that was asked for, else the fallback row (provider *, model *), each as of the request's
--- time. cost_usd is exact, never rounded, and 0 for a subscription; list_cost_usd is the list price in both cases.
--- price_source: book, fallback, none (no tokens), missing (tokens, but not even a fallback price).
+-- served it, else by the model that was asked for, else the fallback row (provider *, model *), each as of the time of
+-- the request. cost_usd is exact, never rounded, and 0 for a subscription; list_cost_usd is the list price in both
+-- cases. price_source: book, fallback, none (no tokens), missing (tokens, but not even a fallback price).
 WITH copies AS (
   SELECT *, DATE(occurred_at) AS day
   FROM tally.events

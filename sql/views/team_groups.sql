@@ -1,7 +1,7 @@
 -- Grain: one row per team that is on the roster or ever sent a request; team '' is people of no team.
--- Under which name a team is shown. Teams of fewer than five people today are shown together as Small teams; where these
--- are together still fewer than five, the next smallest team joins them, so that nobody can be told by subtraction.
--- `people` is how many people the shown name stands for today, never the size of a small team.
+-- Under which name a team is shown. Teams of fewer than five people today are shown together as Small teams; where
+-- these are together still fewer than five, the next smallest team joins them, so that nobody can be told by
+-- subtraction. `people` is how many people the shown name stands for today, never the size of a small team.
 WITH teams AS (
   SELECT team FROM tally.people
   UNION DISTINCT
@@ -17,8 +17,8 @@ sizes AS (
   GROUP BY teams.team
 ),
 
--- people_before: everybody in the teams that are smaller. A team of five or more is folded when there are small teams and
--- those before it do not make up five.
+-- people_before: everybody in the teams that are smaller. A team of five or more is folded when there are small teams
+-- and those before it do not make up five.
 ranked AS (
   SELECT
     team,

@@ -1,6 +1,7 @@
 -- Grain: one row per ISO week, from the week of the first event to this week.
--- How many people used the tools: at least one answered request with output, from a person's key. Counts under five are
--- null. roster_people were on the roster on at least one day of the week. A week is complete when its Sunday is over (UTC).
+-- How many people used the tools: at least one answered request with output, from a person's key. Counts under five
+-- are null. roster_people were on the roster on at least one day of the week. A week is complete when its Sunday is
+-- over (UTC).
 WITH active AS (
   SELECT DATE_TRUNC(DATE(occurred_at), ISOWEEK) AS week, COUNT(DISTINCT person) AS people
   FROM tally.events
