@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from streamlit_app.door import Door
 
 logs.start()
 log = logging.getLogger("tally.dashboard")
+
+for heavy in ("pyarrow", "streamlit_app.charts", "streamlit_app.tables"):
+    importlib.import_module(heavy)  # now, and not while the first visitor waits
 
 
 def report(error: Exception) -> None:

@@ -5,6 +5,7 @@ Charts take rows (dicts); dates are written without a zone, so that every browse
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
@@ -15,6 +16,10 @@ import streamlit as st
 
 from streamlit_app import wording
 from streamlit_app.figures import Row
+
+# Altair and Streamlit import pandas when they first need it. Cards are drawn by several threads at once: none of them
+# may meet it half imported.
+importlib.import_module("pandas")
 
 HEIGHT = 268
 FLUSH = {"top": 0, "left": 0, "right": 14, "bottom": 0}  # the card already has padding

@@ -1,4 +1,4 @@
-"""The dashboard as it is served: drawn in a browser, light and dark, from this machine alone; shut to everybody unproven."""
+"""The dashboard as it is served: drawn by a browser from this machine alone; shut to everybody unproven."""
 
 from __future__ import annotations
 
