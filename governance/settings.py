@@ -39,9 +39,11 @@ def read_secret(given: object) -> object:
     if text.startswith("file:"):
         path = Path(text.removeprefix("file:").removeprefix("//"))
         try:
-            text = path.read_text().rstrip("\n")
+            text = path.read_text()
         except OSError as error:
             raise ValueError(f"the file {path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"the file {path} is not UTF-8") from None
     elif text.startswith("sm://"):
         name, _, version = text.removeprefix("sm://").partition("/")
         project = os.environ.get("TALLY_PROJECT") or os.environ.get("GOOGLE_CLOUD_PROJECT")
@@ -51,6 +53,7 @@ def read_secret(given: object) -> object:
             text = _from_secret_manager(project, name, version or "latest")
         except Exception as error:
             raise ValueError(f"Secret Manager did not give {name}: {type(error).__name__}") from None
+    text = text.rstrip("\r\n")  # what an editor or `echo` leaves at the end of a file
     if not text:
         raise ValueError("the secret is empty")
     return SecretStr(text)
@@ -60,7 +63,9 @@ Secret = Annotated[SecretStr, BeforeValidator(read_secret)]
 
 
 class _Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="TALLY_", frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TALLY_", frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least that is logged.")
 
