@@ -141,7 +141,7 @@ def member(person: Person, first_day: date, key_id: str) -> Member:
     if person.role in ("designer", "marketer", "finance", "analyst"):
         sessions, turns = min(sessions, 1.0), 7.0
     kind = dice.random()
-    adopted = first_day - timedelta(days=30) if kind < 0.58 else first_day + timedelta(days=dice.randrange(5, 80))
+    adopted = first_day - timedelta(days=30) if kind < 0.46 else first_day + timedelta(days=dice.randrange(5, 80))
     pilot = person.team == PILOT_TEAM
     if pilot:
         adopted = first_day + timedelta(days=PILOT_DAY + dice.randrange(4))

@@ -29,10 +29,10 @@ BATCH_ROWS: Final = 8_000
 _DAY_S: Final = 86_400.0
 _SHARE_ERROR, _SHARE_ABORTED, _SHARE_UNTOLD, _SHARE_SIDE = 0.012, 0.008, 0.006, 0.08
 _ERRORS: Final = ((429, "RateLimitError"), (529, "InternalServerError"), (500, "InternalServerError"))
-_CONTEXT_START: Final = (11.0, 0.45)  # of an agent's first turn, lognormal: system prompt, tools, the first files
-_CONTEXT_GROWTH: Final = (8.5, 0.9)  # tokens that each turn adds
+_CONTEXT_START: Final = (11.15, 0.45)  # of an agent's first turn, lognormal: system prompt, tools, the first files
+_CONTEXT_GROWTH: Final = (8.7, 0.9)  # tokens that each turn adds
 _CONTEXT_MAX: Final = 190_000  # an agent compacts before it gets longer
-_AGENT_OUTPUT: Final = (6.5, 0.9)
+_AGENT_OUTPUT: Final = (6.8, 0.9)
 _PROMPT, _COMPLETION = (7.0, 1.36), (2.8, 0.85)  # completions, as measured on real code traffic
 
 

@@ -219,7 +219,7 @@ class Launch:
         say = self.screen.print
         say(f"\n[bold]Tally is running[/] (after {seconds:.1f} s)\n")
         say(f"  Dashboard   [link={dashboard}]{dashboard}[/]")
-        say(f"  My usage    {dashboard}/my-usage   as [bold]{escape(self.person.name)}[/], {self.person.team}")
+        say(f"  My usage    {dashboard}/my_usage   as [bold]{escape(self.person.name)}[/], {self.person.team}")
         say(f"  Gateway     {proxy}")
         if self.stack.simulated:
             say(f"  Provider    {run['provider_url']}   simulated; its own bill: {run['provider_url']}/bill")
