@@ -33,8 +33,10 @@ from governance.events import UsageEvent
 from governance.messages import DeliveryError, Message
 from governance.policy import PolicyError
 from governance.registry import Document, Registry, RegistryError, open_registry
+from governance.schema import read_tables, read_views
 from governance.warehouse import Warehouse, WarehouseError, open_warehouse
 from tests.conftest import ROOT, eventually, free_port
+from tests.googlesql import Reference
 
 PEOPLE = """email,name,team,role,joined_on,left_on
 ada@example.com,Ada,Search,lead,2020-01-06,
@@ -376,6 +378,40 @@ def test_whatever_fails_each_message_is_sent_at_least_once_and_no_more_often_tha
     assert set(sent) == {"b0", "b1", "b2"}
     assert sum(sent.values()) - 3 <= sum(fail != "" for fail in fails)
     assert all(document.fields["state"] == "sent" for document in registry.find(SENT))
+
+
+class Overheard:
+    """A warehouse whose questions are kept."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse, self.asked = warehouse, list[tuple[str, dict[str, Any]]]()
+
+    def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        return self._warehouse.append(table, rows)
+
+    def replace(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._warehouse.replace(table, rows)
+
+    def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        self.asked.append((sql, dict(params or {})))
+        return self._warehouse.query(sql, params)
+
+    def apply_schema(self) -> None:
+        self._warehouse.apply_schema()
+
+
+def test_a_tick_asks_three_questions_whatever_the_number_of_budgets_and_bigquery_would_accept_each(room: Room) -> None:
+    overheard = Overheard(room.warehouse)
+    tick(replace(room, warehouse=overheard))
+    google = Reference()
+    for table in read_tables():
+        google.add(table.name, [(field.name, field.type) for field in table.fields], [])
+    for view in read_views():
+        columns, _ = google.query(view.sql)
+        google.add(view.name, columns, [])
+    assert len(overheard.asked) == 3
+    for sql, params in overheard.asked:
+        google.analyse(sql, params)
 
 
 # Reference tables
