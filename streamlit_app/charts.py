@@ -49,6 +49,10 @@ def spend_by_model(rows: Sequence[Row], models: Sequence[str]) -> alt.Chart:
                 scale=alt.Scale(domain=list(models)),
                 legend=alt.Legend(
                     title=None,
+                    values=[
+                        model for model in models if any(row["model"] == model and row["cost_usd"] for row in rows)
+                    ],
+                    columns=alt.ExprRef("width < 420 ? 2 : width < 580 ? 3 : 0"),  # as many in a row as fit; 0: all
                     orient="top",
                     symbolType="square",
                     symbolSize=80,

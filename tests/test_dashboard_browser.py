@@ -203,7 +203,7 @@ def test_a_dead_warehouse_is_told_in_a_card(tmp_path: Path, chromium: Any) -> No
     dead = f"http://127.0.0.1:{free_port()}"
     with dashboard(tmp_path, TALLY_WAREHOUSE=dead, TALLY_VIEWER=company.ADA) as url, opened(chromium, url) as page:
         page.get_by_text("The warehouse does not answer since").wait_for(timeout=30_000)
-        assert page.get_by_role("button", name="Retry").is_visible()
+        page.get_by_role("button", name="Retry").wait_for()
         picture(page, "warehouse-down-light")
 
 

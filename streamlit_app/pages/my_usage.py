@@ -87,7 +87,7 @@ def recent() -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.subheader("Recent requests", anchor=False)
-            st.caption(":green[:material/fiber_manual_record:] live", width="content")
+            st.badge("Live", icon=":material/sensors:", color="green")
         with states.card(tables.height(RECENT_DAYS), "recent"):
             now = states.now().date()
             newest = queries.my_requests_of(email, now, RECENT)
