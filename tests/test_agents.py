@@ -153,13 +153,13 @@ def test_the_anthropic_sdk_on_messages(stack: Stack, stream: bool) -> None:
     client = anthropic.Anthropic(base_url=stack.run["proxy_url"], api_key=stack.run["key"], max_retries=0)
     said: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Say hello"}]
     if stream:
-        with client.messages.stream(model="claude-sonnet-4-5", max_tokens=99, messages=said) as events:
+        with client.messages.stream(model="claude-sonnet-5-5", max_tokens=99, messages=said) as events:
             text = "".join(events.text_stream)
     else:
-        block = client.messages.create(model="claude-sonnet-4-5", max_tokens=99, messages=said).content[0]
+        block = client.messages.create(model="claude-sonnet-5-5", max_tokens=99, messages=said).content[0]
         assert isinstance(block, anthropic.types.TextBlock)
         text = block.text
     assert text.startswith("This")
     row = row_of(stack, "anthropic-sdk", "messages", since)
     assert row["tool_version"] == anthropic.__version__
-    check(stack, row, "claude-sonnet-4-5")
+    check(stack, row, "claude-sonnet-5-5")

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 PATHS = {"chat": "/v1/chat/completions", "messages": "/v1/messages", "responses": "/v1/responses"}
 MODELS = {
     "chat": ("gpt-5.4", "gpt-6.1-sol", "gpt-5-mini", "kimi-k2.6"),
-    "messages": ("claude-sonnet-4-5", "claude-opus-5-5", "claude-haiku-4-5"),
+    "messages": ("claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5"),
     "responses": ("gpt-5.4", "gpt-6.1-sol", "gpt-5.3-codex"),
 }
 CACHES = {
