@@ -223,6 +223,22 @@ def test_parallel_ticks_say_it_once(room: Room, board: Board) -> None:
     assert sum(d["sent"] for d in done) == 4
 
 
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_two_that_see_the_same_work_due_do_it_once(room: Room, board: Board, clock: Clock, failed_before: bool) -> None:
+    one, other = Outbox(room.registry, clock), Outbox(room.registry, clock)
+    deliveries = [Delivery(f"b{n}", "2026-11", 80, board, Message(f"b{n}", "", ())) for n in range(2)]
+    if failed_before:
+        board.down = True
+        one.send(one.due("2026-11", deliveries))
+        board.down = False
+        clock.pass_(minutes=5)
+    seen_by_one, seen_by_other = one.due("2026-11", deliveries), other.due("2026-11", deliveries)
+    assert len(seen_by_one) == len(seen_by_other) == 2
+    assert one.send(seen_by_one) == {"sent": 2}
+    assert other.send(seen_by_other) == {"elsewhere": 2}
+    assert len(board.taken) == 2
+
+
 def test_a_team_with_any_name_has_a_message_of_its_own(room: Room, board: Board, tmp_path: Path) -> None:
     odd = "R&D / <Ops> | ü"
     (tmp_path / "people.csv").write_text(PEOPLE + f"zoe@example.com,Zoë,{odd},lead,2020-01-06,\n")
@@ -284,8 +300,10 @@ def test_who_dies_between_claim_and_mark_is_stood_in_for_later_and_only_once(
         tick(room)
     board.dies = ""
     assert tick(room)["sent"] == 0  # it may still be under way
+    clock.pass_(seconds=LEASE.total_seconds() - 1)
+    assert tick(room)["sent"] == 0
     assert len(board.taken) == at_once
-    clock.pass_(seconds=LEASE.total_seconds())
+    clock.pass_(seconds=1)
     for _ in range(20):
         tick(room)
         clock.pass_(minutes=5)
