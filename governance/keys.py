@@ -85,13 +85,25 @@ class KeyRecord(BaseModel):
 
 
 def new_record(
-    key: str, pepper: str, *, person: str | None, team: str | None, kind: KeyKind = "human", name: str = "default",
+    key: str,
+    pepper: str,
+    *,
+    person: str | None,
+    team: str | None,
+    kind: KeyKind = "human",
+    name: str = "default",
     expires_at: datetime | None = None,
 ) -> tuple[str, KeyRecord]:
     """(document id, record) for a key just made."""
     hashed = key_hash(key, pepper)
     record = KeyRecord(
-        key_id=key_id(hashed), person=person, team=team, kind=kind, name=name, last4=key[-4:],
-        created_at=datetime.now(UTC), expires_at=expires_at,
+        key_id=key_id(hashed),
+        person=person,
+        team=team,
+        kind=kind,
+        name=name,
+        last4=key[-4:],
+        created_at=datetime.now(UTC),
+        expires_at=expires_at,
     )
     return hashed, record
