@@ -80,17 +80,15 @@ class Catalogue:
 
     @cached_property
     def names(self) -> list[str]:
-        """The models by name, each once, shortest pattern's names first."""
-        names: dict[str, None] = {}
+        """The models to be had, each once, under the shortest name that a pattern gives it."""
+        names: set[str] = set()
         for listed, about in self._known.items():
-            provider, mode = about.get("litellm_provider"), about.get("mode")
-            if mode not in _LISTED_MODES or listed.startswith("ft:"):
+            if about.get("mode") not in _LISTED_MODES or listed.startswith("ft:"):
                 continue
-            for offer in self._offers:
-                name = offer.name_of(listed) if offer.provider == provider and offer.available else None
-                if name and "/" not in name.removeprefix(f"{provider}/"):
-                    names.setdefault(name)
-                    break
+            mine = [o for o in self._offers if o.available and o.provider == about.get("litellm_provider")]
+            given = [name for offer in mine if (name := offer.name_of(listed))]
+            if given:
+                names.add(min(given, key=len))
         return sorted(names)
 
     def listing(self) -> dict[str, Any]:

@@ -1,0 +1,175 @@
+"""The closing of requests: one event for each, whoever speaks first, and where nobody speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from governance.events import UsageEvent
+from governance.keys import KeyRecord
+from governance.tools import Caller
+from proxy_service import inflight, usage
+from proxy_service.answers import Answer
+from proxy_service.inflight import Account, Asked, Desk
+from proxy_service.usage import Tokens
+from tests.provider_answers import CHAT_STREAM, answer_of, events_of
+
+with warnings.catch_warnings():  # LiteLLM's own, while it is imported
+    warnings.simplefilter("ignore")
+    from proxy_service.callback import Callback
+
+
+class FakePublisher:
+    def __init__(self) -> None:
+        self.events: list[UsageEvent] = []
+        self.fails = False
+
+    def publish(self, event: UsageEvent) -> None:
+        if self.fails:
+            raise RuntimeError("no topic")
+        self.events.append(event)
+
+
+RECORD = KeyRecord(key_id="abc", person="ada@example.com", team="research", last4="wxyz", created_at=datetime.now(UTC))
+ACCOUNT = Account("openai", "openai/gpt-5.4", 0.00123, None, Tokens(), True)
+
+
+def asked(**more: Any) -> Asked:
+    made = Asked("chat_completions", RECORD, Caller("codex", "1.0"))
+    made.model, made.http_status = "gpt-5.4", 200
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+def a_desk(grace_s: float = 0.05) -> tuple[Desk, FakePublisher]:
+    desk, publisher = Desk(grace_s), FakePublisher()
+    desk.publisher = publisher
+    return desk, publisher
+
+
+async def until(condition: Any) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("told_first", [True, False])
+async def test_an_end_and_an_account_in_either_order_make_one_event(told_first: bool) -> None:
+    desk, publisher = a_desk()
+    request = asked(answers=[answer_of("text/event-stream", CHAT_STREAM)])
+    desk.open(request)
+    steps: list[Callable[[], None]] = [lambda: desk.told(request.request_id, ACCOUNT), lambda: desk.ended(request)]
+    for step in steps if told_first else steps[::-1]:
+        assert not publisher.events
+        step()
+    for step in steps:
+        step()
+    await asyncio.sleep(0.1)
+    assert len(publisher.events) == 1
+    made = publisher.events[0]
+    assert (made.status, made.usage_source, made.input_tokens, made.output_tokens) == ("ok", "provider", 300, 50)
+    assert (made.model, made.provider, made.provider_request_id) == ("gpt-5.4-2026", "openai", "chatcmpl-1")
+    assert str(made.gateway_cost_usd) == "0.001230000"
+    assert desk.strays == 1
+
+
+async def test_where_litellm_says_nothing_the_request_is_closed_after_the_grace() -> None:
+    desk, publisher = a_desk()
+    request = asked(answers=[answer_of("text/event-stream", CHAT_STREAM)], left=True)
+    desk.open(request)
+    desk.ended(request)
+    await until(lambda: publisher.events)
+    desk.told(request.request_id, ACCOUNT)
+    assert [e.status for e in publisher.events] == ["aborted"]
+    assert publisher.events[0].usage_source == "provider"
+    assert desk.unaccounted == 1
+
+
+async def test_an_answer_that_goes_on_without_its_caller_is_waited_for() -> None:
+    desk, publisher = a_desk()
+    going_on = answer_of("text/event-stream", CHAT_STREAM[:150], end=False)
+    request = asked(answers=[going_on], left=True)
+    desk.open(request)
+    desk.ended(request)
+    await asyncio.sleep(0.2)
+    assert not publisher.events
+    going_on.feed(CHAT_STREAM[150:])
+    await until(lambda: publisher.events)
+    assert publisher.events[0].output_tokens == 50
+
+
+async def test_what_the_provider_did_not_count_is_counted_off_the_loop_and_flagged() -> None:
+    desk, publisher = a_desk()
+    without = events_of({"id": "c", "model": "m", "choices": [{"delta": {"content": "Hello there"}}]}, "[DONE]")
+    request = asked(answers=[answer_of("text/event-stream", without)], prompt={"messages": [{"content": "a question"}]})
+    desk.open(request)
+    desk.told(request.request_id, ACCOUNT)
+    desk.ended(request)
+    await until(lambda: publisher.events)
+    made = publisher.events[0]
+    assert (made.usage_source, made.output_tokens) == ("counted", 2)
+    assert made.input_tokens > 2
+    assert not request.answers[0]._kept
+
+
+async def test_nothing_was_consumed_where_no_provider_answered() -> None:
+    desk, publisher = a_desk()
+    failed = Answer("provider.test", False)
+    failed.begin(429, "application/json", "")
+    failed.end("whole")
+    request = asked(answers=[failed], http_status=429)
+    desk.open(request)
+    desk.told(request.request_id, Account("openai", "gpt-5.4", 0.0, "RateLimitError", Tokens(), True))
+    desk.ended(request)
+    made = publisher.events[0]
+    assert (made.status, made.usage_source, made.error_class) == ("error", "none", "RateLimitError")
+    assert made.gateway_cost_usd is None
+
+
+async def test_a_publisher_that_fails_breaks_nothing() -> None:
+    desk, publisher = a_desk()
+    publisher.fails = True
+    request = asked(refused="key_ended", http_status=401)
+    desk.open(request)
+    desk.ended(request)
+    assert desk.failures == 1
+    assert not desk._under_way
+
+
+async def test_draining_closes_what_is_still_under_way() -> None:
+    desk, publisher = a_desk(grace_s=60)
+    without = events_of({"id": "c", "choices": [{"delta": {"content": "Hello there"}}]})
+    requests = [asked(answers=[answer_of("text/event-stream", without, end=False)]) for _ in range(3)]
+    for request in requests:
+        desk.open(request)
+    desk.ended(requests[0])
+    await desk.drain(0.2)
+    assert len(publisher.events) == 3
+    assert len({made.event_id for made in publisher.events}) == 3
+
+
+def test_a_long_prompt_has_its_own_price_only_where_the_list_says_so() -> None:
+    long = Tokens(input_tokens=300_000)
+    assert usage.long_context("openai", "gpt-5.4", long)
+    assert not usage.long_context("openai", "gpt-5.4", Tokens(input_tokens=100_000))
+    assert not usage.long_context("openai", "gpt-4o", long)
+    assert not usage.long_context(None, None, long)
+
+
+def test_an_account_that_cannot_be_read_is_counted_and_hurts_nobody() -> None:
+    callback = Callback()
+    callback.desk = Desk(1)
+    callback._tell({"standard_logging_object": {"metadata": 7, "litellm_call_id": "x"}})
+    assert callback.failures == 1
+
+
+def test_a_request_that_never_got_an_answer_is_an_error() -> None:
+    assert inflight.status_of(asked(http_status=None)) == "error"
