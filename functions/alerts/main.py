@@ -12,13 +12,14 @@ from typing import Any
 import flask
 import functions_framework
 
-from functions.alerts.tick import Room, StaleData, tick
 from governance import logs
 from governance.messages import Channel, Mail, SlackWebhook
 from governance.policy import PolicyError
 from governance.registry import RegistryError, open_registry
 from governance.settings import AlertsSettings, SettingsError, load
 from governance.warehouse import WarehouseError, open_warehouse
+
+from .tick import Room, StaleData, tick
 
 log = logging.getLogger(__name__)
 

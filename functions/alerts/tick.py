@@ -8,14 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from functions.alerts.outbox import Delivery, Outbox
-from functions.alerts.reference import load_reference
-from functions.alerts.spending import spending_in
 from governance.budgets import Standing, month_of, standing
 from governance.messages import Channel, budget_message
 from governance.policy import Policy, read_policy
 from governance.registry import Registry
 from governance.warehouse import Warehouse
+
+from .outbox import Delivery, Outbox
+from .reference import load_reference
+from .spending import spending_in
 
 
 class StaleData(Exception):

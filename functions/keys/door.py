@@ -8,11 +8,12 @@ from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 
-from functions.keys.desk import HELP, Desk
-from functions.keys.slack import Slack
 from governance.policy import PEOPLE, Person, PolicyError, admins, read_people
 from governance.registry import Conflict, Registry, open_registry
 from governance.settings import KeysSettings
+
+from .desk import HELP, Desk
+from .slack import Slack
 
 REQUESTS = "slack_requests"  # of the registry: what was answered, so that nothing is answered twice
 log = logging.getLogger(__name__)

@@ -15,12 +15,13 @@ from urllib.parse import parse_qs
 import flask
 import functions_framework
 
-from functions.keys.door import Door
-from functions.keys.slack import SlackError, is_signed
 from governance import logs
 from governance.policy import PolicyError
 from governance.registry import Conflict, RegistryError
 from governance.settings import KeysSettings, load
+
+from .door import Door
+from .slack import SlackError, is_signed
 
 BODY_BYTES = 64 * 1024
 LATER = "Tally cannot do this right now. Please try again in a minute; `list` shows the keys you have."
