@@ -150,7 +150,7 @@ def java_pubsub(folder: Path) -> Server:
 def warehouse_owner(folder: Path) -> Server:
     """The process that owns the DuckDB file in the folder."""
     port = free_port()
-    command = [sys.executable, "-m", "local.warehouse", "--port", str(port), "--path", str(folder / "tally.duckdb")]
+    command = [sys.executable, "-m", "local.warehouse", "--port", str(port), "--path", str(folder / "warehouse.duckdb")]
     return Server(port, lambda: answers(f"http://127.0.0.1:{port}/healthz"), command, folder / "warehouse.log")
 
 
