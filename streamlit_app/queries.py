@@ -111,7 +111,7 @@ def _exact(amount: Any) -> Decimal:
     return amount if isinstance(amount, Decimal) else Decimal(str(amount or 0))
 
 
-@st.cache_data(ttl=TTL, max_entries=300, show_spinner=False)
+@st.cache_data(ttl=TTL, max_entries=300, show_spinner=False, refresh_mode="background")  # nobody waits for a refresh
 def _shared(sql: str, params: dict[str, Any]) -> list[Row]:
     return _ask(sql, params)
 

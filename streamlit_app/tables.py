@@ -25,7 +25,7 @@ ROW_HEIGHT = 38
 
 _STATES = {"On track": "✓ On track", "At risk": "▲ At risk", "Over": "✕ Over", "No budget": "No budget"}
 _RESULTS = {"ok": "✓ ok", "error": "✕ error", "aborted": "◦ aborted", "refused": "⊘ refused"}
-_SOURCES = {"provider": "Provider", "counted": "Counted by Tally", "none": wording.NOTHING}
+_SOURCES = {"provider": "Provider", "counted": "Our count", "none": wording.NOTHING}
 
 
 def height(rows: int) -> int:

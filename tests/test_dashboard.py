@@ -225,7 +225,9 @@ def test_a_fault_in_the_policy_is_told_and_the_page_still_drawn(open_page: Open,
 
 @pytest.mark.parametrize("page", ["overview", "my_usage"])
 def test_an_empty_company_is_told_what_to_do(open_page: Open, tmp_path: Path, page: str) -> None:
-    DuckDBWarehouse(str(tmp_path / "empty.duckdb")).apply_schema()
+    warehouse = DuckDBWarehouse(str(tmp_path / "empty.duckdb"))
+    warehouse.apply_schema()
+    warehouse.close()
     at = open_page(page, warehouse=tmp_path / "empty.duckdb")
     assert not at.exception
     assert "No requests yet" in [heading.value for heading in at.subheader]
@@ -340,7 +342,7 @@ def test_a_request_just_made_is_in_the_table(open_page: Open, tmp_path: Path) ->
     at.run()
     after = table(at, "session")
     assert len(after) == len(before) + 1
-    assert (after.iloc[0]["model"], after.iloc[0]["usage"]) == ("claude-opus-5-5", "Counted by Tally")
+    assert (after.iloc[0]["model"], after.iloc[0]["usage"]) == ("claude-opus-5-5", "Our count")
     warehouse.close()
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from governance.duckdb_warehouse import DuckDBWarehouse
 from local.warehouse import Owner
+from streamlit_app import queries
 from streamlit_app.identity import HEADER, ISSUER
 from tests import dashboard_company as company
 from tests.conftest import ROOT, eventually, free_port, needs
@@ -71,18 +72,32 @@ def _healthy(port: int) -> bool:
         return False
 
 
+class Gated(DuckDBWarehouse):
+    """A warehouse that answers questions about models only while its gate is open."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        if sql == queries.DAILY_BY_MODEL:
+            assert self.gate.wait(60)
+        return super().query(sql, params)
+
+
 class Served(NamedTuple):
     """A dashboard, and the warehouse behind it."""
 
     url: str
-    warehouse: DuckDBWarehouse
+    warehouse: Gated
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     needs("chromium")
     folder = tmp_path_factory.mktemp("served")
-    warehouse = DuckDBWarehouse(":memory:")
+    warehouse = Gated(":memory:")
     company.fill(warehouse, datetime.now(UTC))
     owner = Owner(0, warehouse)
     thread = threading.Thread(target=owner.serve_forever, kwargs={"poll_interval": 0.05})
@@ -131,7 +146,7 @@ def drawn(page: Any, charts: int, tables: int) -> None:
     page.wait_for_function(
         "([charts, tables]) => document.querySelectorAll('[data-testid=stVegaLiteChart] svg').length >= charts"
         " && document.querySelectorAll('[data-testid=stDataFrame] canvas').length >= tables"
-        " && !document.querySelector('[data-testid=stSkeleton]')",
+        " && !document.querySelector('[data-testid^=stSkeleton]')",
         arg=[charts, tables],
         timeout=30_000,
     )
@@ -196,6 +211,24 @@ def test_a_new_request_is_on_the_open_page_within_five_seconds(served: Served, c
         assert served.warehouse.append("events", [new.row() | {"received_at": now}]) == {}
         seen = "() => [...document.querySelectorAll('canvas')].some(it => it.textContent.includes('claude-just-now'))"
         page.wait_for_function(seen, timeout=5_000)
+
+
+@pytest.mark.browser
+def test_a_slow_card_holds_up_no_other(served: Served, chromium: Any) -> None:
+    served.warehouse.gate.clear()
+    try:
+        with opened(chromium, f"{served.url}/?team=Search&period=7+days") as page:
+            page.wait_for_selector("[data-testid=stMetricValue]", timeout=30_000)
+            charts = page.locator("[data-testid=stVegaLiteChart] svg")
+            charts.nth(1).wait_for(timeout=30_000)
+            page.wait_for_selector("[data-testid=stSkeletonElement]", timeout=30_000)
+            assert page.get_by_text("Spend by model").is_visible()
+            assert charts.count() == 2
+            picture(page, "loading-light")
+            served.warehouse.gate.set()
+            drawn(page, charts=3, tables=2)
+    finally:
+        served.warehouse.gate.set()
 
 
 @pytest.mark.browser
