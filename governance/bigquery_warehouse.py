@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
@@ -14,6 +15,7 @@ from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
+from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY, DEFAULT_RETRY
 from requests.exceptions import RequestException
 
 from governance.schema import DATASET, Table, read_tables, read_views
@@ -24,6 +26,9 @@ LABELS = {"app": "tally"}
 BILLED_MOST = 200 * 2**30  # of one query, in bytes: a page that would read more is a fault, not a page
 REQUEST_BYTES = 8_000_000  # of one insert; BigQuery refuses ten million
 _TROUBLE = (GoogleAPIError, GoogleAuthError, RequestException, OSError)
+# The client's own ten minutes of trying again would outlast whoever asked: a message's deadline, a page's reader.
+_RETRY = DEFAULT_RETRY.with_timeout(20.0)
+_JOB_RETRY = DEFAULT_JOB_RETRY.with_timeout(60.0)
 _REFUSED = (400, 413)  # HTTP: not a request, too large a request
 _NEVER = "invalid"  # what BigQuery says of a row that it will never take; backendError, timeout and the like may pass
 
@@ -106,6 +111,7 @@ class BigQueryWarehouse:
                 [rows[i] for i in piece],
                 row_ids=ids if all(ids) else [None] * len(ids),
                 skip_invalid_rows=True,
+                retry=_RETRY,
                 timeout=30,
             )
         except _TROUBLE as error:
@@ -131,12 +137,14 @@ class BigQueryWarehouse:
         name = f"{self._client.project}.{DATASET}.{table}"
         try:
             config = bigquery.LoadJobConfig(
-                schema=self._client.get_table(name).schema,
+                schema=self._client.get_table(name, retry=_RETRY).schema,
+                source_format=bigquery.SourceFormat.NEWLINE_DELIMITED_JSON,
                 write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
                 labels=LABELS,
             )
-            sent = [{key: _json(value) for key, value in row.items()} for row in rows]
-            self._client.load_table_from_json(sent, name, job_config=config).result()
+            lines = (json.dumps({key: _json(value) for key, value in row.items()}) for row in rows)
+            content = io.BytesIO("\n".join(lines).encode())
+            self._client.load_table_from_file(content, name, job_config=config).result(timeout=120)
         except _TROUBLE as error:
             raise WarehouseError(f"BigQuery did not replace {table}: {error}") from error
 
@@ -148,22 +156,26 @@ class BigQueryWarehouse:
             labels=LABELS,
         )
         try:
-            return [dict(row.items()) for row in self._client.query(sql, job_config=config).result()]
+            return self._run(sql, config)
         except _TROUBLE as error:
             raise WarehouseError(f"BigQuery did not answer: {error}") from error
+
+    def _run(self, sql: str, config: bigquery.QueryJobConfig) -> list[dict[str, Any]]:
+        job = self._client.query(sql, job_config=config, retry=_RETRY, job_retry=_JOB_RETRY)
+        return [dict(row.items()) for row in job.result(retry=_RETRY, job_retry=_JOB_RETRY)]
 
     def apply_schema(self) -> None:
         """See Warehouse."""
         try:
-            self._client.create_dataset(DATASET, exists_ok=True)
+            self._client.create_dataset(DATASET, exists_ok=True, retry=_RETRY)
             for table in read_tables():
                 self._apply_table(table)
             for view in read_views():
                 about = json.dumps(f"{view.description} One row: {view.grain}")  # a JSON string is a GoogleSQL string
-                self._client.query(
+                self._run(
                     f"CREATE OR REPLACE VIEW {DATASET}.{view.name} OPTIONS (description = {about}) AS\n{view.sql}",
-                    job_config=bigquery.QueryJobConfig(labels=LABELS),
-                ).result()
+                    bigquery.QueryJobConfig(labels=LABELS),
+                )
         except _TROUBLE as error:
             raise WarehouseError(f"BigQuery did not apply the schema: {error}") from error
 
@@ -176,8 +188,8 @@ class BigQueryWarehouse:
             wanted.time_partitioning = bigquery.TimePartitioning(field=table.partition)
         if table.cluster:
             wanted.clustering_fields = list(table.cluster)
-        there = self._client.create_table(wanted, exists_ok=True)
+        there = self._client.create_table(wanted, exists_ok=True, retry=_RETRY)
         missing = [field for field in fields if field.name not in {f.name for f in there.schema}]
         if missing:
             there.schema = [*there.schema, *missing]
-            self._client.update_table(there, ["schema"])
+            self._client.update_table(there, ["schema"], retry=_RETRY)

@@ -3,14 +3,14 @@
 -- are null. roster_people were on the roster on at least one day of the week. A week is complete when its Sunday is
 -- over (UTC).
 WITH active AS (
-  SELECT DATE_TRUNC(DATE(occurred_at), ISOWEEK) AS week, COUNT(DISTINCT person) AS people
+  SELECT DATE_TRUNC(DATE(occurred_at), WEEK(MONDAY)) AS week, COUNT(DISTINCT person) AS people
   FROM tally.events
   WHERE status = 'ok' AND output_tokens > 0 AND key_kind = 'human'
   GROUP BY week
 ),
 
 first_event AS (
-  SELECT DATE_TRUNC(DATE(MIN(occurred_at)), ISOWEEK) AS first_week FROM tally.events
+  SELECT DATE_TRUNC(DATE(MIN(occurred_at)), WEEK(MONDAY)) AS first_week FROM tally.events
 ),
 
 weeks AS (
