@@ -252,6 +252,8 @@ def main() -> None:
     parser.add_argument("--push", help="the URL to push that topic to")
     parser.add_argument("--concurrency", type=int, default=CONCURRENCY, help="pushes under way at once")
     given = parser.parse_args()
+    if given.push and not given.topic:
+        parser.error("--push needs --topic")
     logs.start()
     uvloop.run(serve(given.port, given.path, given.topic, given.push, given.concurrency))
 

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 from google.pubsub_v1 import types
@@ -18,6 +18,8 @@ from local import journal
 from local.journal import Change, Journal, Message
 
 TAKEN = frozenset({102, 200, 201, 202, 204})
+PATIENCE: Final = 20  # failures in a row, from which the endpoint is taken to be down
+PROBE_S: Final = 0.5  # between attempts while it is
 Commit = Callable[[list[Change]], Awaitable[None]]
 DeadLetter = Callable[[str, Message, list[Change]], Awaitable[bool]]
 
@@ -37,6 +39,7 @@ class Push:
         self._arrived = asyncio.Event()
         self._slots = asyncio.Semaphore(concurrency)
         self._posts: set[asyncio.Task[None]] = set()
+        self._failures = 0  # in a row
         self._running = asyncio.create_task(self._run())
 
     def add(self, messages: list[int]) -> None:
@@ -55,6 +58,8 @@ class Push:
     async def _run(self) -> None:
         while True:
             await self._slots.acquire()
+            if self._failures >= PATIENCE:
+                await asyncio.sleep(PROBE_S)
             id, attempts = await self._next()
             post = asyncio.create_task(self._deliver(id, attempts + 1))
             self._posts.add(post)
@@ -86,8 +91,10 @@ class Push:
             return
         settled = journal.taken(id, self.name)
         if await self._post(message, attempt):
+            self._failures = 0
             await self._commit(settled)
             return
+        self._failures += 1
         policy = self.subscription.dead_letter_policy
         if policy.max_delivery_attempts and attempt >= policy.max_delivery_attempts:
             dead = self._as_dead_letter(message, attempt)

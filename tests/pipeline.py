@@ -75,8 +75,10 @@ def speaks_grpc(port: int) -> bool:
 class Server:
     """One process and how to know that it is ready. It can die and start again on the same port."""
 
-    def __init__(self, port: int, ready: Callable[[], bool], command: list[str], log: Path, **environment: str) -> None:
-        self.port, self._ready, self._command, self._log = port, ready, command, log
+    def __init__(
+        self, port: int, ready: Callable[[], bool], command: list[str], log: Path, cwd: Path = ROOT, **environment: str
+    ) -> None:
+        self.port, self._ready, self._command, self._log, self._cwd = port, ready, command, log, cwd
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -94,7 +96,7 @@ class Server:
         """Start it and wait until it is ready."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._environment, stdout=log, stderr=log, start_new_session=True
+                self._command, cwd=self._cwd, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
         process = self.process
 
@@ -154,17 +156,16 @@ def warehouse_owner(folder: Path) -> Server:
     return Server(port, lambda: answers(f"http://127.0.0.1:{port}/healthz"), command, folder / "warehouse.log")
 
 
-def ingest(folder: Path, warehouse_url: str) -> Server:
-    """The ingest function under functions-framework."""
+def ingest(folder: Path, warehouse_url: str, bundle: Path | None = None) -> Server:
+    """The ingest function under functions-framework: from this repository, or from a folder with what is deployed."""
     port = free_port()
+    source = bundle / "main.py" if bundle else ROOT / "functions/ingest/main.py"
     command = [sys.executable, "-m", "functions_framework", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--source", "functions/ingest/main.py", "--target", "ingest"]
+    command += ["--source", str(source), "--target", "ingest"]
+    environment = {"TALLY_WAREHOUSE": warehouse_url, "PYTHONPATH": "" if bundle else str(ROOT)}
+    cwd = folder if bundle else ROOT
     return Server(
-        port,
-        lambda: answers(f"http://127.0.0.1:{port}/"),
-        command,
-        folder / "ingest.log",
-        TALLY_WAREHOUSE=warehouse_url,
+        port, lambda: answers(f"http://127.0.0.1:{port}/"), command, folder / "ingest.log", cwd, **environment
     )
 
 

@@ -7,6 +7,7 @@ import base64
 import json
 import random
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -244,6 +245,15 @@ def test_without_settings_the_function_does_not_start(monkeypatch: pytest.Monkey
     monkeypatch.delenv("TALLY_WAREHOUSE", raising=False)
     with pytest.raises(SystemExit, match="TALLY_WAREHOUSE: is not set"):
         framework_app()
+
+
+def test_the_function_starts_from_the_files_that_are_deployed_and_no_others(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(ROOT / "functions/ingest", bundle)
+    shutil.copytree(ROOT / "governance", bundle / "governance")
+    function = ingest(tmp_path, "http://127.0.0.1:9", bundle)
+    with function:
+        assert post(function.url, push(sample().message())) == 503
 
 
 # Group commit

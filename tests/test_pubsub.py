@@ -198,6 +198,28 @@ def test_retries_wait_longer_each_time(local: Server, clients: Clients) -> None:
     assert all(gap >= 0.6 for gap in gaps[2:])
 
 
+def test_an_endpoint_that_is_down_is_asked_now_and_then_and_at_full_speed_once_it_is_back(
+    local: Server, clients: Clients
+) -> None:
+    down, refused = True, [0]
+
+    def status(_: dict[str, Any]) -> int:
+        refused[0] += down
+        return 503 if down else 204
+
+    with receiving(status) as receiver:
+        clients.push(receiver.url)
+        for future in [clients.publisher.publish(TOPIC, b"x", event_id=str(n)) for n in range(1000)]:
+            future.result(timeout=20)
+        eventually(lambda: refused[0] >= 20)
+        time.sleep(3)
+        asked = refused[0]
+        down = False
+        eventually(lambda: len(receiver.envelopes) >= asked + 1000)
+    assert asked <= 120  # 80 at once before the first answer, then two a second
+    assert receiver.ids() == {str(n) for n in range(1000)}
+
+
 def test_pushes_run_beside_each_other_up_to_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = threading.Barrier(4, timeout=20)
 
