@@ -238,12 +238,17 @@ class Passage:
         if self._asked is not None:
             self._asked.error_class = error_class
 
+    def _status(self, status: int) -> int:
+        """The provider's own status of a failure: of a 529, which tells agents to wait, LiteLLM makes a 500."""
+        last = self._asked.answers[-1].status if self._asked is not None and self._asked.answers else None
+        return last if last is not None and last >= 500 and status >= 500 else status
+
     def _seen(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._started = True
             kept = [header for header in message["headers"] if not header[0].lower().startswith(_HIDDEN)]
             if self._asked is not None:
-                self._asked.http_status = message["status"]
+                self._asked.http_status = message["status"] = self._status(message["status"])
                 kept.append((b"x-request-id", self._asked.request_id.encode()))
             if self._ignored:
                 kept.append((b"x-tally-ignored", ", ".join(self._ignored).encode("ascii", "replace")))

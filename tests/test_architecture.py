@@ -94,7 +94,7 @@ def test_only_settings_reads_the_environment() -> None:
             # proxy_service/main.py sets LiteLLM's own switches before LiteLLM is imported: it has no other door.
             if path.relative_to(ROOT).as_posix() in ("governance/settings.py", "proxy_service/main.py"):
                 continue
-            assert not re.search(r"os\.(environ|getenv)", path.read_text()), path.relative_to(ROOT)
+            assert not re.search(r"os\.(environ\b(?!/)|getenv)", path.read_text()), path.relative_to(ROOT)
 
 
 def test_every_field_of_the_event_is_a_column_and_every_column_a_field() -> None:
