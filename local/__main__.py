@@ -26,6 +26,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     demo.add_argument("--no-history", action="store_true", help="without the ninety days that lie behind")
     demo.add_argument("--no-traffic", action="store_true", help="without live traffic")
     demo.add_argument("--per-minute", type=float, default=30.0, help="requests of live traffic")
+    up.add_argument("--env-file", type=Path, default=ROOT / ".env", help="where the provider keys stand")
     sql = commands.add_parser("sql", help="ask the running warehouse; a JSON object per row")
     sql.add_argument("query", help="BigQuery SQL, such as SELECT * FROM tally.data_freshness")
     return parser.parse_args(argv)
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             tick_s=given.tick_s,
             echo=given.verbose,
             person=os.environ.get("TALLY_PERSON"),
+            env_file=None if demo else given.env_file.resolve(),
         )
         try:
             return launch(options)
@@ -62,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     except (NotRunning, AlreadyRunning, PolicyError) as error:
         print(str(error), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before there was anything to stop
+        return 130
     except WarehouseError as error:
         print(f"the warehouse: {error}", file=sys.stderr)
         return 1

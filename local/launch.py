@@ -48,6 +48,7 @@ class Options:
     tick_s: float = 60.0
     echo: bool = False
     person: str | None = None
+    env_file: Path | None = None  # None: the simulated provider needs no keys
 
 
 def read_env_file(path: Path) -> dict[str, str]:
@@ -84,14 +85,10 @@ def _myself(policy: Policy, wished: str | None) -> Person:
     return known[0] if known else Person(email=email, name=email, team="Local", role="engineer", joined_on="2000-01-01")
 
 
-def _provider_keys(kind: Kind) -> dict[str, str]:
-    if kind == "demo":
-        return {}
-    found = {name: value for name, value in read_env_file(ROOT / ".env").items() if name in PROVIDER_KEYS and value}
+def _provider_keys(file: Path) -> dict[str, str]:
+    found = {name: value for name, value in read_env_file(file).items() if name in PROVIDER_KEYS and value}
     if not found:
-        raise CannotStart(
-            f"no provider key in {ROOT / '.env'}; write a line for one or more of {', '.join(PROVIDER_KEYS)}"
-        )
+        raise CannotStart(f"no provider key in {file}; write a line for one or more of {', '.join(PROVIDER_KEYS)}")
     return found
 
 
@@ -124,11 +121,10 @@ async def _tick_on(http: aiohttp.ClientSession, url: str, every_s: float, screen
 class Launch:
     """One start, from the first process to the last."""
 
-    def __init__(self, options: Options, screen: Console) -> None:
-        self.options, self.screen = options, screen
+    def __init__(self, options: Options, home: Home, screen: Console) -> None:
+        self.options, self.home, self.screen = options, home, screen
         self.policy = read_policy(options.policy)
-        self.home = Home(options.kind)
-        keys = _provider_keys(options.kind)
+        keys = _provider_keys(options.env_file) if options.env_file else {}
         self.person = (_someone if options.kind == "demo" else _myself)(self.policy, options.person)
         ports = Ports.choose(options.proxy_port, options.dashboard_port)
         for what, wished, got in (
@@ -240,9 +236,9 @@ def launch(options: Options) -> int:
     """Run until stopped. The exit status: 0 after a signal, 1 when something failed."""
     screen = Console(highlight=False, soft_wrap=True)
     try:
-        started = Launch(options, screen)
-        with started.home.held():
-            asyncio.run(started.run())
+        home = Home(options.kind)
+        with home.held():
+            asyncio.run(Launch(options, home, screen).run())
     except ServiceFailed as failure:
         screen.print(f"[red bold]Tally stopped:[/] {escape(str(failure))}")
         return 1

@@ -43,8 +43,8 @@ class Ports:
     @classmethod
     def choose(cls, proxy: int, dashboard: int) -> Ports:
         """The two that people type as wished for or close to it, the others wherever there is room."""
-        near = port_near(proxy)
-        return cls(near, port_near(dashboard if dashboard != near else dashboard + 1), *free_ports(8))
+        first, second = port_near(proxy), port_near(dashboard)
+        return cls(first, second if second != first else port_near(first + 1), *free_ports(8))
 
     def url(self, name: str) -> str:
         """http://127.0.0.1:port of a service."""
