@@ -217,7 +217,7 @@ def _pushing(topic: str, url: str) -> types.Subscription:
     backoff = types.RetryPolicy(minimum_backoff=timedelta(seconds=0.2), maximum_backoff=timedelta(seconds=5))
     push = types.PushConfig(push_endpoint=url)
     name = topic.replace("/topics/", "/subscriptions/") + "-push"
-    return types.Subscription(name=name, topic=topic, push_config=push, ack_deadline_seconds=60, retry_policy=backoff)
+    return types.Subscription(name=name, topic=topic, push_config=push, ack_deadline_seconds=90, retry_policy=backoff)
 
 
 async def serve(port: int, path: Path, topic: str | None, push: str | None, concurrency: int) -> None:
