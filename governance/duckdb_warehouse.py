@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,30 @@ from governance.dialect import BIGNUMERIC, MACROS, NUMERIC, to_duckdb
 from governance.schema import DATASET, Field, Table, read_tables, read_views
 from governance.warehouse import Row, WarehouseError
 
-# BigQuery type: DuckDB type, Arrow type.
-_TYPES: dict[str, tuple[str, pa.DataType]] = {
-    "STRING": ("VARCHAR", pa.string()),
-    "INT64": ("BIGINT", pa.int64()),
-    "FLOAT64": ("DOUBLE", pa.float64()),
-    "BOOL": ("BOOLEAN", pa.bool_()),
-    "NUMERIC": (NUMERIC, pa.decimal128(38, 9)),
-    "BIGNUMERIC": (BIGNUMERIC, pa.decimal128(38, 18)),
-    "TIMESTAMP": ("TIMESTAMPTZ", pa.timestamp("us", tz="UTC")),
-    "DATE": ("DATE", pa.date32()),
-    "BYTES": ("BLOB", pa.binary()),
+_CATALOG = "warehouse"
+# BigQuery type: DuckDB type, Arrow type, the Python types that fit it.
+_TYPES: dict[str, tuple[str, pa.DataType, tuple[type, ...]]] = {
+    "STRING": ("VARCHAR", pa.string(), (str,)),
+    "INT64": ("BIGINT", pa.int64(), (int,)),
+    "FLOAT64": ("DOUBLE", pa.float64(), (float, int)),
+    "BOOL": ("BOOLEAN", pa.bool_(), (bool,)),
+    "NUMERIC": (NUMERIC, pa.decimal128(38, 9), (Decimal, int)),
+    "BIGNUMERIC": (BIGNUMERIC, pa.decimal128(38, 18), (Decimal, int)),
+    "TIMESTAMP": ("TIMESTAMPTZ", pa.timestamp("us", tz="UTC"), (datetime,)),
+    "DATE": ("DATE", pa.date32(), (date,)),
+    "BYTES": ("BLOB", pa.binary(), (bytes,)),
 }
+_ALIKE = {bool: int, datetime: date}  # a subclass in Python, another type in a warehouse
 _UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
 
 def _column(values: list[Any], field: Field) -> pa.Array:
     """Raises one of _UNFIT when a value does not fit the field."""
-    column = pa.array(values, _TYPES[field.type][1])
+    _, arrow, fitting = _TYPES[field.type]
+    for kind in set(map(type, values)) - {type(None)}:
+        if not issubclass(kind, fitting) or _ALIKE.get(kind) in fitting:
+            raise TypeError(kind.__name__)
+    column = pa.array(values, arrow)
     if field.mode == "REQUIRED" and column.null_count:
         raise ValueError("null")
     return column
@@ -82,9 +89,13 @@ class DuckDBWarehouse:
     def __init__(self, path: str) -> None:
         if path != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._connection = duckdb.connect()
+        quoted = path.replace("'", "''")
         try:
-            self._connection = duckdb.connect(path)
+            # Under a name of ours: a file tally.duckdb would be the catalog `tally`, and so hide the schema `tally`.
+            self._connection.execute(f"ATTACH '{quoted}' AS {_CATALOG}; USE {_CATALOG}")
         except duckdb.Error as error:
+            self._connection.close()
             raise WarehouseError(f"DuckDB cannot open {path}: {error}") from error
         self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
         self._connection.execute(MACROS)
@@ -127,6 +138,7 @@ class DuckDBWarehouse:
             text, names = to_duckdb(sql)
             given = {name: (params or {})[name] for name in names}
             with self._connection.cursor() as cursor:
+                cursor.execute(f"USE {_CATALOG}")
                 answer = cursor.sql(text, params=given)
                 if answer is None:
                     return []
