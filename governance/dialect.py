@@ -70,18 +70,6 @@ def _round(node: exp.Cast) -> exp.Expr | None:
     return None
 
 
-@_fixes(exp.ArrayAgg)
-def _array_agg(node: exp.ArrayAgg) -> exp.Expr | None:
-    """ARRAY_AGG(… LIMIT n)."""
-    limit = node.this
-    if not isinstance(limit, exp.Limit):
-        return None
-    return exp.Anonymous(
-        this="list_slice",
-        expressions=[exp.ArrayAgg(this=limit.this.copy()), exp.Literal.number(1), limit.expression.copy()],
-    )
-
-
 @_fixes(exp.DateTrunc, exp.DateAdd, exp.DateSub)
 def _date(node: exp.Expr) -> exp.Expr | None:
     """A function of a DATE gives a DATE; DuckDB gives a TIMESTAMP."""
