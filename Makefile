@@ -61,7 +61,7 @@ $(TOOLS)/agents.stamp: tests/agents/package.json tests/agents/package-lock.json
 emulators: $(TOOLS)/bqemulator.stamp ## the BigQuery emulator, in an environment of its own
 $(TOOLS)/bqemulator.stamp: $(UV) Makefile
 	@$(UV) venv -q --allow-existing $(TOOLS)/bqemulator
-	@$(UV) pip install -q --python $(TOOLS)/bqemulator bqemulator==1.4.0 duckdb==1.5.5 duckdb-extension-spatial==1.5.5 duckdb-extension-avro==1.5.5
+	@$(UV) pip install -q --python $(TOOLS)/bqemulator bqemulator==1.4.0 duckdb==1.5.5 duckdb-extension-spatial==1.5.5 duckdb-extension-avro==1.5.5 numpy
 	@touch $@
 
 # --- installing ---------------------------------------------------------------------------------------------------------
