@@ -196,6 +196,8 @@ class Answer:
                 if kind.endswith(".delta") and isinstance(event.get("delta"), str):
                     streamed = True
                     yield ("thought" if "reasoning" in kind else "said"), event["delta"]
+                elif kind == "response.output_item.added" and isinstance(event.get("item"), dict):
+                    yield "said", str(event["item"].get("name") or "")  # of a tool; its arguments come in pieces
                 elif kind == "response.completed" and not streamed and isinstance(event.get("response"), dict):
                     yield from _texts(event["response"].get("output"))
             elif self.dialect == "responses":

@@ -127,7 +127,9 @@ def _metadata(given: object) -> dict[str, str]:
     }
 
 
-def check_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str, length: int) -> list[tuple[bytes, bytes]]:
+def check_headers(
+    headers: Iterable[tuple[bytes, bytes]], request_id: str | None, length: int
+) -> list[tuple[bytes, bytes]]:
     """The headers LiteLLM sees: the provider's, the caller's own Anthropic login, and an id that we choose."""
     passed = [
         (name, value)
@@ -136,7 +138,8 @@ def check_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str, lengt
         or (name == b"authorization" and value.startswith(_OWN_LOGIN))
     ]
     passed.append((b"content-length", str(length).encode()))
-    passed.append((b"x-litellm-call-id", request_id.encode()))
+    if request_id is not None:
+        passed.append((b"x-litellm-call-id", request_id.encode()))  # its account of the request bears it
     passed.append((b"x-litellm-api-key", b"gateway"))  # LiteLLM passes an own login on when the key stands elsewhere
     return passed
 

@@ -129,8 +129,13 @@ class Desk:
         """Publish the one event of this request: here, or beside the loop where tokens have to be counted."""
         if self._under_way.pop(asked.request_id, None) is None:
             return
-        status = status_of(asked)
-        source, tokens = measured(asked, status)
+        try:
+            status = status_of(asked)
+            source, tokens = measured(asked, status)
+        except Exception as error:
+            self.failures += 1
+            log.error("an answer cannot be measured", extra={"error": type(error).__name__})
+            status, source, tokens = "error", "counted", Tokens()
         if source == "counted" and tokens is None:
             counting = asyncio.get_running_loop().run_in_executor(self._counters, self._count, asked, status)
             self._counting.add(counting)

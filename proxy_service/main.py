@@ -37,6 +37,7 @@ for _name, _value in {
 
 import litellm  # noqa: E402
 import yaml  # noqa: E402
+from litellm.proxy.hooks import PROXY_HOOKS  # noqa: E402
 from litellm.proxy.proxy_server import app as litellm_app  # noqa: E402
 
 from proxy_service import wire  # noqa: E402
@@ -157,6 +158,16 @@ class Application:
                 before = now
 
 
+def leave_out_hooks() -> None:
+    """Of LiteLLM's built-in hooks keep the one that stops a caller from continuing another's response.
+
+    The others limit, rewrite and predict for features that nobody here can switch on, at every request.
+    """
+    for name in PROXY_HOOKS.keys() - {"responses_id_security"}:
+        del PROXY_HOOKS[name]
+
+
 start_logs(SETTINGS.log_level)
 wire.install()
+leave_out_hooks()
 app = Application()

@@ -156,10 +156,11 @@ class Gateway:
             "path": target,
             "raw_path": target.encode(),
             "query_string": b"",
-            "headers": guard.check_headers(scope["headers"], asked.request_id if asked else "uncounted", len(data)),
+            "headers": guard.check_headers(scope["headers"], asked.request_id if asked else None, len(data)),
             "parsed_body": (tuple(passed.body), passed.body),
         }
-        passage = Passage(self._app, asked, passed.ignored)
+        words: Words = "anthropic" if target.startswith("/v1/messages") else "openai"
+        passage = Passage(self._app, asked, passed.ignored, words)
         try:
             await passage.run(inner, receive, send, data, holder)
         finally:
@@ -190,8 +191,8 @@ class Refused(Exception):
 class Passage:
     """One request's stay in LiteLLM: its body handed in, its answer watched as it goes out."""
 
-    def __init__(self, app: App, asked: Asked | None, ignored: tuple[str, ...]) -> None:
-        self._app, self._asked, self._ignored = app, asked, ignored
+    def __init__(self, app: App, asked: Asked | None, ignored: tuple[str, ...], words: Words) -> None:
+        self._app, self._asked, self._ignored, self._words = app, asked, ignored, words
         self._started = self._finished = False
 
     async def run(self, scope: Scope, receive: Receive, send: Send, data: bytes, holder: Holder) -> None:
@@ -225,7 +226,7 @@ class Passage:
             log.error("LiteLLM failed on a request", extra={"error": type(error).__name__})
             if self._started:
                 raise BrokenOff("the answer cannot be finished") from None
-            await answer(outwards, refusals.BROKEN.status, refusals.BROKEN.body("openai"))
+            await answer(outwards, refusals.BROKEN.status, refusals.BROKEN.body(self._words))
         except asyncio.CancelledError:
             self._failed("GatewayStopped")
             raise

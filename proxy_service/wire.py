@@ -99,8 +99,14 @@ def tapped(send: Send) -> Send:
 
 
 def install() -> None:
-    """Tap the one transport that LiteLLM sends everything through. Call once, before the first request."""
-    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+    """Tap the one transport that LiteLLM sends everything through. Call once, before the first request.
 
+    Raises RuntimeError where LiteLLM is set to use another one: what it sends would go by unread.
+    """
+    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+    if not AsyncHTTPHandler.should_use_aiohttp_transport():
+        raise RuntimeError("LiteLLM is set to another transport (DISABLE_AIOHTTP_TRANSPORT, LITELLM_HTTP2): unset it")
     # The class is patched, not replaced: LiteLLM makes its transports in several places and asks for their class.
     setattr(LiteLLMAiohttpTransport, "handle_async_request", tapped(LiteLLMAiohttpTransport.handle_async_request))  # noqa: B010
