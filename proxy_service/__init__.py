@@ -2,6 +2,7 @@
 
 main         the ASGI application that uvicorn runs
 middleware   the way of a request: open door or not, whose key, what may pass, on to LiteLLM
+passage      its stay inside LiteLLM, watched from outside
 auth         whose key is it?
 guard        what a caller may not write into a request
 refusals     how a refusal is worded, in the dialect of the route
@@ -9,7 +10,9 @@ catalogue    which models there are, and whose
 wire         what the provider really answered, as it passed over the wire
 answers      a provider's answer read: its id, its usage, its text
 usage        a provider's usage in our token kinds; counted where the provider tells none
+asked        one request, and what is known of it
 inflight     requests under way; each is closed once, as one event
+settlement   what a request that is over comes to: its event
 callback     LiteLLM's own account of a request
 publisher    events to the topic
 """

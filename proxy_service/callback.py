@@ -14,7 +14,8 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 
 from proxy_service import usage
-from proxy_service.inflight import Account, Desk
+from proxy_service.asked import Account
+from proxy_service.inflight import Desk
 
 log = logging.getLogger(__name__)
 

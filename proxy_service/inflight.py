@@ -10,71 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from decimal import Decimal
-from functools import reduce
-from operator import add
-from typing import Any, Final, Protocol
+from typing import Protocol
 
-from governance.events import Route, Status, UsageEvent, UsageSource
-from governance.keys import KeyRecord
-from governance.tools import Caller
-from proxy_service import usage
-from proxy_service.answers import Answer
+from governance.events import Status, UsageEvent, UsageSource
+from proxy_service.asked import Account, Asked
+from proxy_service.settlement import counted, event, measured, status_of
 from proxy_service.usage import Tokens
 
 log = logging.getLogger(__name__)
-_BACKGROUND_S = (
-    60.0  # LiteLLM reads some answers to their end although the caller has left: so long after the last byte
-)
-_NINTH: Final = Decimal("1E-9")
+_BACKGROUND_S = 60.0  # some answers are read to their end although the caller has left: so long after the last byte
 
 
 class Publisher(Protocol):
     """Takes events and never keeps the caller waiting."""
 
     def publish(self, event: UsageEvent) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What LiteLLM says of a request. The tokens serve only where the wire showed nothing that we can read."""
-
-    provider: str | None
-    model: str | None
-    cost_usd: float | None
-    error_class: str | None
-    tokens: Tokens
-    output_measured: bool
-
-
-@dataclass(slots=True, eq=False)
-class Asked:
-    """One inference request, from its arrival to its event."""
-
-    route: Route
-    record: KeyRecord
-    caller: Caller
-    occurred_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    started_s: float = field(default_factory=time.monotonic)
-    event_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    model: str | None = None
-    provider: str | None = None
-    stream: bool = False
-    session_id: str | None = None
-    prompt: dict[str, Any] = field(default_factory=dict)
-    answers: list[Answer] = field(default_factory=list)
-    account: Account | None = None
-    refused: str | None = None
-    left: bool = False
-    http_status: int | None = None
-    first_byte_s: float | None = None
-    ended_s: float | None = None
-    error_class: str | None = None
 
 
 class Desk:
@@ -175,105 +126,3 @@ class Desk:
         if self._counting:
             await asyncio.wait(self._counting, timeout=patience_s)
         self._counters.shutdown(wait=False)
-
-
-def status_of(asked: Asked) -> Status:
-    """How it went, from the caller's side."""
-    if asked.refused is not None:
-        return "refused"
-    if asked.left:
-        return "aborted"
-    broke = any(answer.error or answer.state == "broken" for answer in asked.answers)
-    if asked.http_status is None or asked.http_status >= 400 or asked.error_class or broke:
-        return "error"
-    return "ok"
-
-
-def measured(asked: Asked, status: Status) -> tuple[UsageSource, Tokens | None]:
-    """Where the tokens come from, and what they are where that takes no counting."""
-    consumed = [answer for answer in asked.answers if answer.state != "failed"]
-    if asked.refused is not None or not consumed:
-        account = asked.account
-        if status == "ok" and account is not None and account.tokens.prompt_tokens:  # not over a wire that is tapped
-            return ("provider" if account.output_measured else "counted"), account.tokens
-        return "none", None
-    told = [answer.told() for answer in consumed]
-    if all(told):
-        return "provider", reduce(add, (tokens for tokens in told if tokens), Tokens())
-    return "counted", None
-
-
-def counted(asked: Asked) -> Tokens:
-    """Tokens of all answers of a request, each as told or else as counted. Slow."""
-    consumed = [answer for answer in asked.answers if answer.state != "failed"]
-    return reduce(add, (answer.told() or answer.counted(asked.prompt) for answer in consumed), Tokens())
-
-
-def event(asked: Asked, status: Status, source: UsageSource, tokens: Tokens) -> UsageEvent:
-    """The event of a request that is over."""
-    account, last = asked.account, asked.answers[-1] if asked.answers else None
-    provider = (account.provider if account else None) or asked.provider
-    model = (last.model if last else None) or (account.model if account else None) if status != "refused" else None
-    cost = account.cost_usd if account and source != "none" else None
-    ended_s = asked.ended_s if asked.ended_s is not None else time.monotonic()
-    return UsageEvent(
-        event_id=asked.event_id,
-        request_id=asked.request_id,
-        occurred_at=asked.occurred_at,
-        person=asked.record.person,
-        team=asked.record.team,
-        key_id=asked.record.key_id,
-        key_kind=asked.record.kind,
-        tool=asked.caller.family,
-        tool_version=_short(asked.caller.version),
-        user_agent=asked.caller.user_agent,
-        session_id=asked.caller.session_id or asked.session_id,
-        route=asked.route,
-        provider=_short(provider),
-        model_requested=_short(asked.model),
-        model=_short(_bare(model, provider)),
-        provider_request_id=_short(last.id if last else None),
-        stream=asked.stream,
-        status=status,
-        http_status=asked.http_status,
-        error_class=_short(_error_class(asked, status)),
-        latency_ms=_ms(ended_s - asked.started_s),
-        time_to_first_token_ms=_ms(asked.first_byte_s - asked.started_s) if asked.first_byte_s else None,
-        usage_source=source,
-        input_tokens=tokens.input_tokens,
-        cache_read_tokens=tokens.cache_read_tokens,
-        cache_write_5m_tokens=tokens.cache_write_5m_tokens,
-        cache_write_1h_tokens=tokens.cache_write_1h_tokens,
-        output_tokens=tokens.output_tokens,
-        reasoning_tokens=tokens.reasoning_tokens,
-        gateway_cost_usd=Decimal(repr(cost)).quantize(_NINTH) if cost is not None and cost >= 0 else None,
-        billing_mode="subscription" if last and last.own_credential else "metered",
-        service_tier=last.tier if last else None,
-        residency=last.residency if last else None,
-        long_context=usage.long_context(provider, _bare(model, provider), tokens),
-    )
-
-
-def _error_class(asked: Asked, status: Status) -> str | None:
-    if status == "ok":
-        return None
-    if status == "refused":
-        return asked.refused
-    if status == "aborted":
-        return "ClientDisconnected"
-    told = (asked.account.error_class if asked.account else None) or asked.error_class
-    from_wire = next((answer.error for answer in asked.answers if answer.error), None)
-    return told or from_wire or (f"HTTP{asked.http_status}" if (asked.http_status or 0) >= 400 else "StreamBroken")
-
-
-def _bare(model: str | None, provider: str | None) -> str | None:
-    """The model's name without LiteLLM's prefix for its provider."""
-    return model.removeprefix(f"{provider}/") if model and provider else model
-
-
-def _short(text: str | None) -> str | None:
-    return text[:200] if text else None
-
-
-def _ms(seconds: float) -> int:
-    return max(0, round(seconds * 1000))

@@ -45,7 +45,8 @@ from proxy_service.auth import KeyCheck  # noqa: E402
 from proxy_service.callback import handler  # noqa: E402
 from proxy_service.catalogue import Catalogue, offers  # noqa: E402
 from proxy_service.inflight import Desk  # noqa: E402
-from proxy_service.middleware import Gateway, Message, Receive, Scope, Send  # noqa: E402
+from proxy_service.middleware import Gateway  # noqa: E402
+from proxy_service.passage import Message, Receive, Scope, Send  # noqa: E402
 from proxy_service.publisher import EventPublisher  # noqa: E402
 
 log = logging.getLogger(__name__)

@@ -1,14 +1,11 @@
 """The way of a request: an open door or not, whose key, what may pass, on to LiteLLM, and the count.
 
-Of LiteLLM's some four hundred routes, four can be reached. Everything else is answered here.
+Of LiteLLM's seven hundred routes, five can be reached. Everything else is answered here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 import orjson
@@ -16,21 +13,15 @@ import orjson
 from governance import tools
 from governance.events import Route
 from proxy_service import auth, guard, refusals, usage
-from proxy_service.auth import HOLDER, Holder, KeyCheck
+from proxy_service.asked import Asked
+from proxy_service.auth import Holder, KeyCheck
 from proxy_service.catalogue import Catalogue
-from proxy_service.inflight import Asked, Desk
-from proxy_service.refusals import Refusal, Words
-from proxy_service.wire import ASKING
+from proxy_service.inflight import Desk
+from proxy_service.passage import JSON, App, BrokenOff, Left, Passage, Receive, Scope, Send, answer, whole_body
+from proxy_service.refusals import Refusal, Refused, Words
 
 log = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-MAX_BODY_BYTES = 64 << 20
 _POST: Final[dict[str, tuple[str, Route | None]]] = {  # path -> (LiteLLM's name for it, route of the event)
     "/v1/chat/completions": ("/v1/chat/completions", "chat_completions"),
     "/chat/completions": ("/v1/chat/completions", "chat_completions"),
@@ -43,16 +34,6 @@ _POST: Final[dict[str, tuple[str, Route | None]]] = {  # path -> (LiteLLM's name
 }
 _MODELS: Final = ("/v1/models", "/models")
 _OPEN: Final = frozenset({"/", "/api/hello", "/healthz", "/health/liveliness", "/health/liveness", "/health/readiness"})
-_JSON: Final = (b"content-type", b"application/json")
-_HIDDEN: Final = (b"x-litellm-", b"llm_provider-")  # of an answer's headers: addresses and figures of the gateway's own
-
-
-class BrokenOff(RuntimeError):
-    """An answer that had begun cannot be finished; the server closes the connection."""
-
-
-class _Left(Exception):
-    """The caller went away while still writing."""
 
 
 class Gateway:
@@ -94,8 +75,13 @@ class Gateway:
                 self._desk.open(asked)
                 self._desk.ended(asked)
             await answer(send, refusal.status, refusal.body(words))
-        except _Left:
+        except Left:
             log.info("a caller left while writing its request")
+        except BrokenOff:
+            raise
+        except Exception as error:  # ours, before the request went on: LiteLLM's failures are answered in the passage
+            log.error("the gateway failed on a request", extra={"error": type(error).__name__})
+            await answer(send, refusals.BROKEN.status, refusals.BROKEN.body(words))
 
     async def _holder(self, headers: dict[str, str]) -> Holder | Refusal:
         key = auth.presented(headers)
@@ -175,110 +161,6 @@ class Gateway:
         await receive()
         if "websocket.http.response" not in (scope.get("extensions") or {}):
             return await send({"type": "websocket.close", "code": 1008})
-        start = {"type": "websocket.http.response.start", "status": refusal.status, "headers": [_JSON]}
+        start = {"type": "websocket.http.response.start", "status": refusal.status, "headers": [JSON]}
         await send(start)
         await send({"type": "websocket.http.response.body", "body": refusal.body("openai")})
-
-
-class Refused(Exception):
-    """Carries a refusal to where it is answered."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.kind)
-        self.refusal = refusal
-
-
-class Passage:
-    """One request's stay in LiteLLM: its body handed in, its answer watched as it goes out."""
-
-    def __init__(self, app: App, asked: Asked | None, ignored: tuple[str, ...], words: Words) -> None:
-        self._app, self._asked, self._ignored, self._words = app, asked, ignored, words
-        self._started = self._finished = False
-
-    async def run(self, scope: Scope, receive: Receive, send: Send, data: bytes, holder: Holder) -> None:
-        """Returns when the answer has gone out; the answer to a failure of LiteLLM is ours."""
-        gone, unread = asyncio.Event(), True
-
-        async def watch() -> None:
-            await receive()  # the body is read: what comes now is the caller's going, or the end
-            if self._asked is not None and not self._finished:
-                self._asked.left = True
-            gone.set()
-
-        async def replay() -> Message:
-            nonlocal unread
-            if unread:
-                unread = False
-                return {"type": "http.request", "body": data, "more_body": False}
-            await gone.wait()
-            return {"type": "http.disconnect"}
-
-        async def outwards(message: Message) -> None:
-            self._seen(message)
-            await send(message)
-
-        watcher = asyncio.create_task(watch())
-        held, asking = HOLDER.set(holder), ASKING.set(self._asked)
-        try:
-            await self._app(scope, replay, outwards)
-        except Exception as error:
-            self._failed(type(error).__name__)
-            log.error("LiteLLM failed on a request", extra={"error": type(error).__name__})
-            if self._started:
-                raise BrokenOff("the answer cannot be finished") from None
-            await answer(outwards, refusals.BROKEN.status, refusals.BROKEN.body(self._words))
-        except asyncio.CancelledError:
-            self._failed("GatewayStopped")
-            raise
-        finally:
-            HOLDER.reset(held)
-            ASKING.reset(asking)
-            watcher.cancel()
-
-    def _failed(self, error_class: str) -> None:
-        if self._asked is not None:
-            self._asked.error_class = error_class
-
-    def _status(self, status: int) -> int:
-        """The provider's own status of a failure: of a 529, which tells agents to wait, LiteLLM makes a 500."""
-        last = self._asked.answers[-1].status if self._asked is not None and self._asked.answers else None
-        return last if last is not None and last >= 500 and status >= 500 else status
-
-    def _seen(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._started = True
-            kept = [header for header in message["headers"] if not header[0].lower().startswith(_HIDDEN)]
-            if self._asked is not None:
-                self._asked.http_status = message["status"] = self._status(message["status"])
-                kept.append((b"x-request-id", self._asked.request_id.encode()))
-            if self._ignored:
-                kept.append((b"x-tally-ignored", ", ".join(self._ignored).encode("ascii", "replace")))
-            message["headers"] = kept
-        elif message["type"] == "http.response.body":
-            if message.get("body") and self._asked is not None and self._asked.first_byte_s is None:
-                self._asked.first_byte_s = time.monotonic()
-            self._finished = not message.get("more_body", False)
-
-
-async def whole_body(receive: Receive) -> bytes:
-    """The request's body. Raises Refused when it is too large."""
-    message = await receive()
-    if not message.get("more_body") and message["type"] == "http.request":
-        return bytes(message.get("body", b""))
-    parts, size = [], 0
-    while message["type"] == "http.request":
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_BODY_BYTES:
-            raise Refused(refusals.TOO_LARGE)
-        if not message.get("more_body"):
-            return b"".join(parts)
-        message = await receive()
-    raise _Left
-
-
-async def answer(send: Send, status: int, body: bytes) -> None:
-    """A short JSON answer of our own."""
-    headers = [_JSON, (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

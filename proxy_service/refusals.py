@@ -36,6 +36,14 @@ class Refusal:
         return orjson.dumps({"error": {"message": self.message, "type": kind, "param": None, "code": self.kind}})
 
 
+class Refused(Exception):
+    """Carries a refusal to where it is answered."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.kind)
+        self.refusal = refusal
+
+
 NO_KEY = Refusal(
     401,
     "invalid_api_key",

@@ -14,9 +14,10 @@ import pytest
 from governance.events import UsageEvent
 from governance.keys import KeyRecord
 from governance.tools import Caller
-from proxy_service import inflight, usage
+from proxy_service import settlement, usage
 from proxy_service.answers import Answer
-from proxy_service.inflight import Account, Asked, Desk
+from proxy_service.asked import Account, Asked
+from proxy_service.inflight import Desk
 from proxy_service.usage import Tokens
 from tests.provider_answers import CHAT_STREAM, answer_of, events_of
 
@@ -172,4 +173,4 @@ def test_an_account_that_cannot_be_read_is_counted_and_hurts_nobody() -> None:
 
 
 def test_a_request_that_never_got_an_answer_is_an_error() -> None:
-    assert inflight.status_of(asked(http_status=None)) == "error"
+    assert settlement.status_of(asked(http_status=None)) == "error"

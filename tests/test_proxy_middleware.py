@@ -12,11 +12,12 @@ import pytest
 
 from governance.events import UsageEvent
 from governance.registry import SqliteRegistry
-from proxy_service import auth, inflight
+from proxy_service import auth, guard, inflight
 from proxy_service.auth import KeyCheck
 from proxy_service.catalogue import Catalogue, Offer
 from proxy_service.inflight import Desk
-from proxy_service.middleware import BrokenOff, Gateway, Message, Receive, Scope, Send
+from proxy_service.middleware import Gateway
+from proxy_service.passage import BrokenOff, Message, Receive, Scope, Send
 from proxy_service.wire import ASKING
 from tests.test_proxy_inflight import FakePublisher, until
 from tests.test_proxy_keys import FakeRegistry
@@ -130,6 +131,19 @@ async def test_a_failure_of_our_own_books_never_reaches_the_caller(
     assert not house.desk._under_way
 
 
+async def test_a_failure_of_our_own_before_the_request_goes_on_is_answered_in_words(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("with a prompt in it")
+
+    monkeypatch.setattr(guard, "check_body", fails)
+    response = await house.post("/v1/messages")
+    assert response.status_code == 500
+    assert response.json()["type"] == "error"
+    assert "prompt" not in response.text
+
+
 async def test_a_silent_registry_is_a_503_for_strangers_and_nothing_to_those_who_are_known(house: House) -> None:
     assert (await house.post()).status_code == 200
     house.registry.silent = True
@@ -164,7 +178,7 @@ async def test_a_caller_who_leaves_is_seen_leaving_also_without_a_stream(house: 
 
 
 async def test_a_request_without_end_is_not_swallowed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy_service.middleware.MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr("proxy_service.passage.MAX_BODY_BYTES", 1000)
 
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(100):
