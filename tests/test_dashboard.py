@@ -333,17 +333,17 @@ def test_every_personal_statement_names_the_person_and_no_shared_one_does() -> N
 
 def test_a_request_just_made_is_in_the_table(open_page: Open, tmp_path: Path) -> None:
     path = tmp_path / "live.duckdb"
-    warehouse = DuckDBWarehouse(str(path))
-    company.fill(warehouse, NOW)
+    filling = DuckDBWarehouse(str(path))
+    company.fill(filling, NOW)
+    filling.close()
     at = open_page("my_usage", warehouse=path)
     before = table(at, "session")
     new = company.one("just-now", email=company.ADA, at=NOW, model="claude-opus-5-5", usage_source="counted")
-    warehouse.append("events", [new.row() | {"received_at": NOW}])
+    queries.warehouse().append("events", [new.row() | {"received_at": NOW}])
     at.run()
     after = table(at, "session")
     assert len(after) == len(before) + 1
     assert (after.iloc[0]["model"], after.iloc[0]["usage"]) == ("claude-opus-5-5", "Our count")
-    warehouse.close()
 
 
 def test_a_newcomer_is_told_how_to_begin(open_page: Open) -> None:

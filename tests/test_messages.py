@@ -282,7 +282,8 @@ def test_one_refused_address_does_not_keep_the_others_from_being_told(
     mail(f"smtp://127.0.0.1:{port}").send(SPENT)
     assert [to for to, _ in box.mails] == [["ada@example.com"]]
     assert "refused some" in caplog.text
-    assert "bob@" not in caplog.text
+    ours = [record for record in caplog.records if record.name != "mail.log"]  # the test's own server logs as it likes
+    assert not [record for record in ours if "bob@" in record.getMessage() + str(vars(record))]
     box.refused = {"ada@example.com", "bob@example.com"}
     with pytest.raises(DeliveryError, match="every address"):
         mail(f"smtp://127.0.0.1:{port}").send(SPENT)
