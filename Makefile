@@ -36,8 +36,8 @@ lint: $(TOOLS)/dev.stamp
 	@$(RUN) -m mypy
 	@$(RUN) local/lock.py check
 
-bench: $(TOOLS)/dev.stamp ## measure what bench/RESULTS.md claims, and print it
-	@for claim in bench/*.py; do $(RUN) $$claim || exit 1; done
+bench: $(TOOLS)/dev.stamp ## measure everything again, into bench/RESULTS.md
+	@$(RUN) -m bench
 
 lock: $(TOOLS)/dev.stamp ## resolve anew, and export requirements.txt for each deployable
 	@$(RUN) local/lock.py lock

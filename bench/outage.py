@@ -1,6 +1,6 @@
 """The topic stops for a minute under 50 requests a second: does a request fail or slow, and does every event arrive?
 
-python bench/outage.py [seconds]
+python -m bench.outage [seconds]
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ class Phase:
     @property
     def p95_ms(self) -> float:
         return quantiles(self.latencies_ms, n=20)[-1]
+
+    @property
+    def p99_ms(self) -> float:
+        return quantiles(self.latencies_ms, n=100)[-1]
 
 
 def process_of(stack: Stack, module: str) -> psutil.Process:
@@ -106,12 +110,10 @@ def main() -> None:
         before, during, sent = outage(stack, seconds, seconds)
         began = time.monotonic()
         eventually(lambda: stack.request_count() >= sent, within_s=180)
-        print(
-            f"## The topic stopped for {seconds:.0f} s under {REQUESTS_PER_S} requests/s (`python bench/outage.py`)\n"
-        )
         print("| | topic up | topic stopped | ratio |\n|---|---|---|---|")
-        for name, up, down in (("p50 ms", before.p50_ms, during.p50_ms), ("p95 ms", before.p95_ms, during.p95_ms)):
-            print(f"| {name} | {up:.0f} | {down:.0f} | {down / up:.3f} |")
+        for name in ("p50_ms", "p95_ms", "p99_ms"):
+            up, down = getattr(before, name), getattr(during, name)
+            print(f"| {name.replace('_', ' ')} | {up:.0f} | {down:.0f} | {down / up:.3f} |")
         print(f"| failed requests | {before.failures} | {during.failures} | |")
         print(f"| threads of the proxy | {before.threads} | {during.threads} | |")
         print(f"| memory of the proxy, MiB | {before.rss_mib} | {during.rss_mib} | |")
