@@ -15,4 +15,5 @@ inflight     requests under way; each is closed once, as one event
 settlement   what a request that is over comes to: its event
 callback     LiteLLM's own account of a request
 publisher    events to the topic
+tuning       what of LiteLLM is left out or moved, for speed
 """

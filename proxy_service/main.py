@@ -40,7 +40,7 @@ import yaml  # noqa: E402
 from litellm.proxy.hooks import PROXY_HOOKS  # noqa: E402
 from litellm.proxy.proxy_server import app as litellm_app  # noqa: E402
 
-from proxy_service import wire  # noqa: E402
+from proxy_service import middleware, tuning, wire  # noqa: E402
 from proxy_service.auth import KeyCheck  # noqa: E402
 from proxy_service.callback import handler  # noqa: E402
 from proxy_service.catalogue import Catalogue, offers  # noqa: E402
@@ -122,10 +122,7 @@ class Application:
         start_logs(SETTINGS.log_level)  # again: LiteLLM sets its loggers while it starts
         self._publisher = self.desk.publisher = EventPublisher(SETTINGS.topic, SETTINGS.spill)
         self._reporting = asyncio.create_task(self._report())
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
-        gc.enable()
+        tuning.settle_garbage()
 
     async def _stop(self) -> None:
         """Close what is under way, and see every event off."""
@@ -159,16 +156,8 @@ class Application:
                 before = now
 
 
-def leave_out_hooks() -> None:
-    """Of LiteLLM's built-in hooks keep the one that stops a caller from continuing another's response.
-
-    The others limit, rewrite and predict for features that nobody here can switch on, at every request.
-    """
-    for name in PROXY_HOOKS.keys() - {"responses_id_security"}:
-        del PROXY_HOOKS[name]
-
-
 start_logs(SETTINGS.log_level)
 wire.install()
-leave_out_hooks()
+tuning.leave_out_hooks(PROXY_HOOKS)
+tuning.put_first(litellm_app, {path for path, _ in middleware.POST.values()})
 app = Application()

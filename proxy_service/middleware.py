@@ -22,7 +22,7 @@ from proxy_service.refusals import Refusal, Refused, Words
 
 log = logging.getLogger(__name__)
 
-_POST: Final[dict[str, tuple[str, Route | None]]] = {  # path -> (LiteLLM's name for it, route of the event)
+POST: Final[dict[str, tuple[str, Route | None]]] = {  # path -> (LiteLLM's own path, route of the event)
     "/v1/chat/completions": ("/v1/chat/completions", "chat_completions"),
     "/chat/completions": ("/v1/chat/completions", "chat_completions"),
     "/v1/messages": ("/v1/messages", "messages"),
@@ -53,7 +53,7 @@ class Gateway:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         anthropic = path.startswith("/v1/messages") or "anthropic-version" in headers
         words: Words = "anthropic" if anthropic else "openai"
-        target, route = _POST.get(path, ("", None)) if method == "POST" else ("", None)
+        target, route = POST.get(path, ("", None)) if method == "POST" else ("", None)
         holder = await self._holder(headers)
         if isinstance(holder, Refusal):
             self.turned_away += 1
