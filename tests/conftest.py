@@ -28,7 +28,10 @@ _FOUND: dict[Part, tuple[Callable[[], object], str]] = {
         "no Java, or no gcloud emulators (gcloud components install pubsub-emulator cloud-firestore-emulator)",
     ),
     "chromium": (_chromium, "no chromium on the path"),
-    "npm": (lambda: shutil.which("npm"), "no npm on the path"),
+    "npm": (
+        lambda: (TOOLS / "agents/node_modules/.bin/claude").exists(),
+        "no coding agents here (make agents, with npm)",
+    ),
     "bqemulator": (
         lambda: (TOOLS / "bqemulator" / "bin" / "bqemulator").exists(),
         "no BigQuery emulator (make emulators)",

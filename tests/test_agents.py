@@ -44,8 +44,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def run_agent(name: str, *arguments: str, home: Path, **environment: str) -> str:
     """What the agent printed. It runs in an empty home, with nothing of this process's environment but the path."""
     binary = TOOLS / "agents" / "node_modules" / ".bin" / name
-    if not binary.exists():
-        pytest.fail(f"{name} is not installed: make agents")
     done = subprocess.run(
         [str(binary), *arguments],
         cwd=home,
