@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -119,15 +120,17 @@ def test_codex_gets_an_answer_and_its_request_is_a_row(stack: Stack, tmp_path: P
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_the_openai_sdk_on_chat_completions(stack: Stack, stream: bool) -> None:
     since = datetime.now(UTC)
-    client = openai.OpenAI(base_url=stack.run["proxy_url"] + "/v1", api_key=stack.run["key"], max_retries=0)
-    answer = client.chat.completions.create(
-        model="gpt-5.4", messages=[{"role": "user", "content": "Say hello"}], stream=stream
-    )
-    if isinstance(answer, openai.Stream):
-        text = "".join(choice.delta.content or "" for chunk in answer for choice in chunk.choices)
-    else:
-        text = answer.choices[0].message.content or ""
-    assert text.startswith("This")
+    with closing(
+        openai.OpenAI(base_url=stack.run["proxy_url"] + "/v1", api_key=stack.run["key"], max_retries=0)
+    ) as client:
+        answer = client.chat.completions.create(
+            model="gpt-5.4", messages=[{"role": "user", "content": "Say hello"}], stream=stream
+        )
+        if isinstance(answer, openai.Stream):
+            text = "".join(choice.delta.content or "" for chunk in answer for choice in chunk.choices)
+        else:
+            text = answer.choices[0].message.content or ""
+        assert text.startswith("This")
     row = row_of(stack, "openai-sdk", "chat_completions", since)
     assert row["tool_version"] == openai.__version__
     check(stack, row, "gpt-5.4")
@@ -136,28 +139,32 @@ def test_the_openai_sdk_on_chat_completions(stack: Stack, stream: bool) -> None:
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_the_openai_sdk_on_responses(stack: Stack, stream: bool) -> None:
     since = datetime.now(UTC)
-    client = openai.OpenAI(base_url=stack.run["proxy_url"] + "/v1", api_key=stack.run["key"], max_retries=0)
-    answer = client.responses.create(model="gpt-6.1-sol", input="Say hello", stream=stream)
-    if isinstance(answer, openai.Stream):
-        assert [event.type for event in answer][-1] == "response.completed"
-    else:
-        assert answer.output_text.startswith("This")
+    with closing(
+        openai.OpenAI(base_url=stack.run["proxy_url"] + "/v1", api_key=stack.run["key"], max_retries=0)
+    ) as client:
+        answer = client.responses.create(model="gpt-6.1-sol", input="Say hello", stream=stream)
+        if isinstance(answer, openai.Stream):
+            assert [event.type for event in answer][-1] == "response.completed"
+        else:
+            assert answer.output_text.startswith("This")
     check(stack, row_of(stack, "openai-sdk", "responses", since), "gpt-6.1-sol")
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_the_anthropic_sdk_on_messages(stack: Stack, stream: bool) -> None:
     since = datetime.now(UTC)
-    client = anthropic.Anthropic(base_url=stack.run["proxy_url"], api_key=stack.run["key"], max_retries=0)
-    said: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Say hello"}]
-    if stream:
-        with client.messages.stream(model="claude-sonnet-5-5", max_tokens=99, messages=said) as events:
-            text = "".join(events.text_stream)
-    else:
-        block = client.messages.create(model="claude-sonnet-5-5", max_tokens=99, messages=said).content[0]
-        assert isinstance(block, anthropic.types.TextBlock)
-        text = block.text
-    assert text.startswith("This")
+    with closing(
+        anthropic.Anthropic(base_url=stack.run["proxy_url"], api_key=stack.run["key"], max_retries=0)
+    ) as client:
+        said: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Say hello"}]
+        if stream:
+            with client.messages.stream(model="claude-sonnet-5-5", max_tokens=99, messages=said) as events:
+                text = "".join(events.text_stream)
+        else:
+            block = client.messages.create(model="claude-sonnet-5-5", max_tokens=99, messages=said).content[0]
+            assert isinstance(block, anthropic.types.TextBlock)
+            text = block.text
+        assert text.startswith("This")
     row = row_of(stack, "anthropic-sdk", "messages", since)
     assert row["tool_version"] == anthropic.__version__
     check(stack, row, "claude-sonnet-5-5")
