@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hmac
 import logging
 import os
 import secrets
@@ -22,10 +23,14 @@ gc.disable()
 SETTINGS = settings.load(settings.ProxySettings)
 CONFIG = Path(__file__).parent / "config.yaml"
 
+# Ids of responses are sealed with this, so that nobody continues another's: the same in every instance, after restarts.
+_SALT = hmac.digest(SETTINGS.key_pepper.get_secret_value().encode(), b"ids of responses", "sha256").hex()
+
 # LiteLLM's own switches; whoever sets one outside wins.
 for _name, _value in {
     "CONFIG_FILE_PATH": str(CONFIG),
     "LITELLM_MASTER_KEY": f"sk-{secrets.token_hex(24)}",  # nobody's: custom_auth lets no one in by it
+    "LITELLM_SALT_KEY": _SALT,
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # prices change with a deploy, not with GitHub
     "LITELLM_MODE": "PRODUCTION",
     "LITELLM_LOG": "ERROR",

@@ -354,6 +354,17 @@ def test_a_caller_who_wants_it_elsewhere_is_refused_and_told_why(
     assert len(bill(gateway)) == before
 
 
+def test_a_caller_cannot_continue_another_persons_response(gateway: RunningGateway) -> None:
+    response_id = gateway.post("/v1/responses", RESPONSE).json()["id"]
+    own = gateway.post("/v1/responses", RESPONSE | {"previous_response_id": response_id})
+    assert own.status_code == 200, own.text
+    stranger = gateway.new_key("eve@example.com", "sales")
+    for stolen in (response_id, "resp_guessed"):
+        refused = gateway.post("/v1/responses", RESPONSE | {"previous_response_id": stolen}, stranger)
+        assert refused.status_code == 403
+        assert gateway.event_of(refused).usage_source == "none"
+
+
 def test_usage_is_asked_for_on_a_stream_even_when_the_caller_forbids_it(gateway: RunningGateway) -> None:
     for options in ({"include_usage": False}, None):
         body = CHAT | {"stream": True} | ({"stream_options": options} if options else {})
