@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -20,7 +21,7 @@ from websockets.sync.client import connect
 
 from governance import keys
 from tests.conftest import ROOT, eventually
-from tests.gateway import PROVIDER_KEYS, RunningGateway, gateway, plain_environment
+from tests.gateway import PROVIDER_KEYS, RunningGateway, gateway, plain_environment, run_gateway
 
 __all__ = ["gateway"]
 
@@ -171,9 +172,7 @@ def test_a_stranger_is_turned_away_in_the_routes_own_words_without_an_event(
     assert not gateway.events_of(response)
 
 
-def test_the_master_key_is_nobodys(tmp_path: Any, gateway: RunningGateway) -> None:
-    from tests.gateway import run_gateway
-
+def test_the_master_key_is_nobodys(tmp_path: Path) -> None:
     master = "sk-a-master-key-of-an-operator"
     with run_gateway(tmp_path, LITELLM_MASTER_KEY=master) as own:
         for path, body in ROUTES:
@@ -208,7 +207,7 @@ def test_an_expired_key_is_refused(gateway: RunningGateway) -> None:
 # ---- everything else ----------------------------------------------------------------------------------------------
 
 
-def litellms_routes() -> list[tuple[str, str]]:
+def litellms_routes(folder: Path) -> list[tuple[str, str]]:
     """Every (method, path) of the running application, websockets included, as the process itself lists them."""
     code = (
         "import importlib, json\n"
@@ -229,7 +228,7 @@ def litellms_routes() -> list[tuple[str, str]]:
         "print('ROUTES' + json.dumps(sorted(set(walk(litellm_app.routes)))))\n"
     )
     env = plain_environment() | {
-        "TALLY_REGISTRY": "sqlite:////tmp/tally-test-no-keys.db",
+        "TALLY_REGISTRY": f"sqlite://{folder / 'registry.db'}",
         "TALLY_KEY_PEPPER": "p",
         "TALLY_TOPIC": "projects/p/topics/t",
     }
@@ -244,8 +243,8 @@ OURS = re.compile(
 )
 
 
-def test_a_key_opens_none_of_litellms_other_routes(gateway: RunningGateway) -> None:
-    routes = litellms_routes()
+def test_a_key_opens_none_of_litellms_other_routes(gateway: RunningGateway, tmp_path: Path) -> None:
+    routes = litellms_routes(tmp_path)
     assert len(routes) > 1000
     assert sum(method == "WEBSOCKET" for method, _ in routes) > 3
     wrong = []
