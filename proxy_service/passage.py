@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
@@ -25,6 +26,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_BODY_BYTES = 64 << 20
 JSON: Final = (b"content-type", b"application/json")
 _HIDDEN: Final = (b"x-litellm-", b"llm_provider-")  # of an answer's headers: addresses and figures of the gateway's own
+# The last event of a stream, at the beginning of a line: agents hang up as soon as they have read it.
+_LAST_EVENT: Final = re.compile(
+    rb'^(?:event: ?|data: ?\{"type": ?")(?:message_stop|response\.(?:completed|incomplete|failed))\b'
+    rb"|^data: ?\[DONE\]",
+    re.MULTILINE,
+)
 
 
 class BrokenOff(RuntimeError):
@@ -104,7 +111,8 @@ class Passage:
         elif message["type"] == "http.response.body":
             if message.get("body") and self._asked is not None and self._asked.first_byte_s is None:
                 self._asked.first_byte_s = time.monotonic()
-            self._finished = not message.get("more_body", False)
+            last = not message.get("more_body", False) or _LAST_EVENT.search(message.get("body", b"")) is not None
+            self._finished = self._finished or last
 
 
 async def whole_body(receive: Receive) -> bytes:

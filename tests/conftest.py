@@ -6,9 +6,9 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 
@@ -79,3 +79,17 @@ def eventually(condition: Callable[[], T], within_s: float = 10.0, every_s: floa
         if time.monotonic() > deadline:
             pytest.fail(f"not within {within_s} s; last value: {value!r}")
         time.sleep(every_s)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A headless browser."""
+    needs("chromium")
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser import FLAGS
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=FLAGS)
+        yield browser
+        browser.close()

@@ -17,6 +17,7 @@ import anthropic
 import openai
 import pytest
 
+from tests.browser import drawn, opened, picture
 from tests.conftest import TOOLS, eventually, needs
 from tests.stack import Stack, running
 
@@ -115,6 +116,26 @@ def test_codex_gets_an_answer_and_its_request_is_a_row(stack: Stack, tmp_path: P
     assert row["tool_version"] == PINNED["@openai/codex"]
     assert re.fullmatch(r"[0-9a-f-]{36}", row["session_id"])
     check(stack, row, "gpt-5.4")
+
+
+@pytest.mark.agents
+@pytest.mark.browser
+def test_what_an_agent_did_is_on_my_usage_within_five_seconds(stack: Stack, tmp_path: Path, chromium: Any) -> None:
+    needs("npm")
+    environment = {
+        "ANTHROPIC_BASE_URL": stack.run["proxy_url"],
+        "ANTHROPIC_AUTH_TOKEN": stack.run["key"],
+        "ANTHROPIC_MODEL": "claude-opus-5-5",
+    }
+    run_agent("claude", "-p", "Say hello", home=tmp_path, **environment)  # so that the page has something to draw
+    with opened(chromium, stack.run["dashboard_url"] + "/my_usage") as page:
+        drawn(page, charts=1, tables=2)
+        since = datetime.now(UTC)
+        run_agent("claude", "-p", "Say hello once more", home=tmp_path, **environment)
+        session = row_of(stack, "claude-code", "messages", since)["session_id"]
+        seen = "session => [...document.querySelectorAll('canvas')].some(it => it.textContent.includes(session))"
+        page.wait_for_function(seen, arg=session[:8], timeout=1000 * SEEN_WITHIN_S)
+        picture(page, "my-usage-after-claude-code")
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])

@@ -28,11 +28,10 @@ from local.warehouse import Owner
 from streamlit_app import queries
 from streamlit_app.identity import HEADER, ISSUER
 from tests import dashboard_company as company
+from tests.browser import PHONE, drawn, opened, picture
 from tests.conftest import ROOT, eventually, free_port, needs
 
-PICTURES = ROOT / "tests" / ".artifacts"
 AUDIENCE = "/projects/1/locations/europe-west1/services/tally-dashboard"
-DESKTOP, PHONE = {"width": 1440, "height": 1640}, {"width": 390, "height": 2900}
 
 
 @contextmanager
@@ -109,54 +108,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     thread.join()
     owner.server_close()
     warehouse.close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    needs("chromium")
-    from playwright.sync_api import sync_playwright
-
-    from tests.conftest import _chromium
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(chromium: Any, url: str, *, scheme: str = "light", size: dict[str, int] = DESKTOP) -> Iterator[Any]:
-    """A page in a fresh browser. Afterwards: no exception was drawn, and nothing was asked of another host."""
-    context = chromium.new_context(viewport=size, color_scheme=scheme, device_scale_factor=1.5)
-    page = context.new_page()
-    asked: set[str] = set()
-    for event in ("request", "websocket"):
-        page.on(event, lambda one: asked.add(one.url))
-    page.goto(url)
-    yield page
-    assert page.locator("[data-testid=stException]").count() == 0
-    hosts = {urlsplit(one).hostname for one in asked if urlsplit(one).scheme in ("http", "https", "ws", "wss")}
-    assert hosts == {"127.0.0.1"}
-    context.close()
-
-
-def drawn(page: Any, charts: int, tables: int) -> None:
-    """Wait until every card is there and no skeleton is left."""
-    page.wait_for_selector("[data-testid=stMetricValue]", timeout=30_000)
-    page.wait_for_function(
-        "([charts, tables]) => document.querySelectorAll('[data-testid=stVegaLiteChart] svg').length >= charts"
-        " && document.querySelectorAll('[data-testid=stDataFrame] canvas').length >= tables"
-        " && !document.querySelector('[data-testid^=stSkeleton]')",
-        arg=[charts, tables],
-        timeout=30_000,
-    )
-
-
-def picture(page: Any, name: str) -> None:
-    page.evaluate("() => document.fonts.ready")
-    page.wait_for_timeout(600)  # bars and lines grow into their place
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=PICTURES / f"{name}.png")
 
 
 @pytest.mark.browser

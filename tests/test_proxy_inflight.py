@@ -23,7 +23,9 @@ from tests.provider_answers import CHAT_STREAM, answer_of, events_of
 
 with warnings.catch_warnings():  # LiteLLM's own, while it is imported
     warnings.simplefilter("ignore")
+    from proxy_service.auth import Holder
     from proxy_service.callback import Callback
+    from proxy_service.passage import Message, Passage, Receive, Scope, Send
 
 
 class FakePublisher:
@@ -174,3 +176,35 @@ def test_an_account_that_cannot_be_read_is_counted_and_hurts_nobody() -> None:
 
 def test_a_request_that_never_got_an_answer_is_an_error() -> None:
     assert settlement.status_of(asked(http_status=None)) == "error"
+
+
+@pytest.mark.parametrize(
+    ("sent", "left"),
+    [
+        (b"data: [DONE]\n\n", False),
+        (b'event: message_stop\ndata: {"type": "message_stop"}\n\n', False),
+        (b'event: response.completed\ndata: {"type":"response.completed"}\n\n', False),
+        (b'data: {"type":"response.completed","response":{}}\n\n', False),
+        (b'data: {"type":"response.output_text.delta","delta":"event: message_stop"}\n\n', True),
+        (b'data: {"choices":[{"delta":{"content":"data: [DONE]"}}]}\n\n', True),
+    ],
+)
+async def test_who_hangs_up_after_the_last_event_had_the_whole_answer(sent: bytes, left: bool) -> None:
+    request, gone = asked(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": sent, "more_body": True})
+        gone.set()
+        assert (await receive())["type"] == "http.disconnect"
+
+    async def receive() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        pass
+
+    await Passage(app, request, (), "openai").run({}, receive, send, b"{}", Holder(RECORD, "abc"))
+    assert request.left is left
