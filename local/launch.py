@@ -125,7 +125,8 @@ class Launch:
         self.options, self.home, self.screen = options, home, screen
         self.policy = read_policy(options.policy)
         keys = _provider_keys(options.env_file) if options.env_file else {}
-        self.person = (_someone if options.kind == "demo" else _myself)(self.policy, options.person)
+        wished = options.person or (read_env_file(options.env_file).get("TALLY_PERSON") if options.env_file else None)
+        self.person = (_someone if options.kind == "demo" else _myself)(self.policy, wished or None)
         ports = Ports.choose(options.proxy_port, options.dashboard_port)
         for what, wished, got in (
             ("gateway", options.proxy_port, ports.proxy),
