@@ -78,10 +78,11 @@ def _someone(policy: Policy, wished: str | None) -> Person:
 def _myself(policy: Policy, wished: str | None) -> Person:
     """Whoever runs `up`: as told, or as git knows her; with the team from people.csv, where she stands in it."""
     git = ["git", "config", "user.email"]
-    email = wished or subprocess.run(git, cwd=ROOT, text=True, capture_output=True, check=False).stdout.strip()
+    told = wished or subprocess.run(git, cwd=ROOT, text=True, capture_output=True, check=False).stdout
+    email = told.strip().lower()
     if "@" not in email:
         raise CannotStart("who are you? Set TALLY_PERSON=you@company.com, or git config user.email")
-    known = [person for person in policy.people if person.email == email.lower()]
+    known = [person for person in policy.people if person.email == email]
     return known[0] if known else Person(email=email, name=email, team="Local", role="engineer", joined_on="2000-01-01")
 
 
@@ -125,8 +126,8 @@ class Launch:
         self.options, self.home, self.screen = options, home, screen
         self.policy = read_policy(options.policy)
         keys = _provider_keys(options.env_file) if options.env_file else {}
-        wished = options.person or (read_env_file(options.env_file).get("TALLY_PERSON") if options.env_file else None)
-        self.person = (_someone if options.kind == "demo" else _myself)(self.policy, wished or None)
+        whose = options.person or (read_env_file(options.env_file).get("TALLY_PERSON") if options.env_file else None)
+        self.person = (_someone if options.kind == "demo" else _myself)(self.policy, whose or None)
         ports = Ports.choose(options.proxy_port, options.dashboard_port)
         for what, wished, got in (
             ("gateway", options.proxy_port, ports.proxy),
