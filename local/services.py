@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,8 +62,21 @@ def port_near(wanted: int, span: int = 50) -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        if _claim(port):
             return port
     return free_ports(1)[0]
+
+
+def _claim(port: int) -> bool:
+    """Whether this port is ours until this process ends: two Tallies that start together choose different ones."""
+    path = Path(tempfile.gettempdir()) / f"tally-{os.getuid()}-port-{port}.lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    return True  # held open on purpose: the claim ends with the process
 
 
 def last_lines(path: Path, count: int = LAST_LINES) -> str:

@@ -110,6 +110,18 @@ def test_a_port_that_is_taken_is_passed_over() -> None:
     assert ports.proxy != ports.dashboard
 
 
+def test_two_launchers_that_start_together_choose_different_ports() -> None:
+    wanted = free_port()
+    code = f"from local.services import port_near; print(port_near({wanted}), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        theirs = int(other.stdout.readline())
+        assert port_near(wanted) != theirs
+        other.communicate("\n")
+
+
 def test_a_developers_own_settings_do_not_reach_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "TALLY_VIEWER", "HTTPS_PROXY", "PUBSUB_EMULATOR_HOST"):
         monkeypatch.setenv(name, "x")
