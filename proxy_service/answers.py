@@ -23,7 +23,8 @@ _TELLS = re.compile(
     rb'"(?:usage|error)"\s*:\s*\{|"type"\s*:\s*"(?:error|response\.(?:failed|incomplete|completed)|message_stop)"'
 )
 
-_LAST = ("message_stop", "response.completed", "response.incomplete", "response.failed")
+# The events after which nothing of a stream matters any more, to us and to those who read it.
+LAST_EVENTS = ("message_stop", "response.completed", "response.incomplete", "response.failed")
 State = Literal["sent", "answering", "whole", "broken", "failed"]
 
 
@@ -107,7 +108,7 @@ class Answer:
         if event is None:
             return
         kind = event.get("type")
-        if kind in _LAST:  # whoever reads the stream may stop here, and never come to its end
+        if kind in LAST_EVENTS:  # whoever reads the stream may stop here, and never come to its end
             self.state = "whole"
         if kind in ("error", "response.failed") or isinstance(event.get("error"), dict):
             self.error = "ProviderStreamError"

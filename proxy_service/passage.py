@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from proxy_service import refusals
+from proxy_service.answers import LAST_EVENTS
 from proxy_service.asked import Asked
 from proxy_service.auth import HOLDER, Holder
 from proxy_service.refusals import Refused, Words
@@ -28,8 +29,7 @@ JSON: Final = (b"content-type", b"application/json")
 _HIDDEN: Final = (b"x-litellm-", b"llm_provider-")  # of an answer's headers: addresses and figures of the gateway's own
 # The last event of a stream, at the beginning of a line: agents hang up as soon as they have read it.
 _LAST_EVENT: Final = re.compile(
-    rb'^(?:event: ?|data: ?\{"type": ?")(?:message_stop|response\.(?:completed|incomplete|failed))\b'
-    rb"|^data: ?\[DONE\]",
+    rb'^(?:event: ?|data: ?\{"type": ?")(?:%b)\b|^data: ?\[DONE\]' % "|".join(map(re.escape, LAST_EVENTS)).encode(),
     re.MULTILINE,
 )
 

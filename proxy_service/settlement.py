@@ -14,6 +14,7 @@ from typing import Final
 
 from governance.events import Status, UsageEvent, UsageSource
 from proxy_service import usage
+from proxy_service.answers import Answer
 from proxy_service.asked import Asked
 from proxy_service.usage import Tokens
 
@@ -34,7 +35,7 @@ def status_of(asked: Asked) -> Status:
 
 def measured(asked: Asked, status: Status) -> tuple[UsageSource, Tokens | None]:
     """Where the tokens come from, and what they are where that takes no counting."""
-    consumed = [answer for answer in asked.answers if answer.state != "failed"]
+    consumed = _consumed(asked)
     if asked.refused is not None or not consumed:
         account = asked.account
         if status == "ok" and account is not None and account.tokens.prompt_tokens:  # not over a wire that is tapped
@@ -48,8 +49,12 @@ def measured(asked: Asked, status: Status) -> tuple[UsageSource, Tokens | None]:
 
 def counted(asked: Asked) -> Tokens:
     """Tokens of all answers of a request, each as told or else as counted. Slow."""
-    consumed = [answer for answer in asked.answers if answer.state != "failed"]
-    return reduce(add, (answer.told() or answer.counted(asked.prompt) for answer in consumed), Tokens())
+    return reduce(add, (answer.told() or answer.counted(asked.prompt) for answer in _consumed(asked)), Tokens())
+
+
+def _consumed(asked: Asked) -> list[Answer]:
+    """The calls to a provider that may be on its bill."""
+    return [answer for answer in asked.answers if answer.state != "failed"]
 
 
 def event(asked: Asked, status: Status, source: UsageSource, tokens: Tokens) -> UsageEvent:
