@@ -1,91 +1,156 @@
-"""The dated price book: what a million tokens of each kind cost, by provider and model, from which day on.
+"""The dated price book: what a million of each kind costs, by provider, model and modifier, from which UTC day on.
 
-`prices.json` is the book. `python -m local.seed_prices` adds to it from LiteLLM's list and never rewrites an entry, so
-that last month keeps last month's price. A kind that a provider does not price apart is in the book all the same, at
-what the provider charges in its place (source `derived`): a cache read or write costs what input costs, the one-hour
-write what the five-minute write costs. Model `*` of provider `*` is what an unknown model costs.
+The public list (`prices.json`, see price_list) and what the company pays instead (see contract) make one timeline for
+each model (see price_timeline). `python -m local.seed_prices` adds to the list and never rewrites an entry, so that
+last month keeps last month's price.
 """
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from decimal import Decimal
-from functools import cache
-from pathlib import Path
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
-BOOK = Path(__file__).with_name("prices.json")
-ANY = "*"
-TOKEN_KINDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
-_IN_PLACE_OF = {"cache_read": "input", "cache_write_5m": "input", "cache_write_1h": "cache_write_5m"}
+from governance.contract import NOTHING_NEGOTIATED, Contract
+from governance.price_list import (
+    ANY,
+    BOOK,
+    STANDARD,
+    THRESHOLDS,
+    TIERS,
+    TOKEN_KINDS,
+    Entry,
+    Modifier,
+    Price,
+    PriceBookError,
+    load,
+    undated,
+)
+from governance.price_timeline import Model, Span, threshold, timelines
 
+__all__ = [
+    "BOOK", "THRESHOLDS", "TOKEN_KINDS", "Book", "Contract", "PriceBookError", "book", "load", "rows_for_warehouse",
+    "usd_per_million",
+]  # fmt: skip
 
-@dataclass(frozen=True)
-class PriceRow:
-    """One price, as the table `prices` has it. `valid_from` is UTC."""
-
-    provider: str
-    model: str
-    token_kind: str
-    modifier: str
-    usd_per_mtok: Decimal
-    valid_from: datetime
-    source: str
-
-
-def complete(listed: Mapping[str, Decimal]) -> dict[str, Decimal]:
-    """The price of every token kind, from those a provider lists. Raises KeyError without input and output."""
-    prices = {"input": listed["input"], "output": listed["output"]}
-    for kind, other in _IN_PLACE_OF.items():
-        prices[kind] = listed.get(kind, prices[other])
-    return {kind: prices[kind] for kind in TOKEN_KINDS}
+PriceList = Literal["list", "contract"]
 
 
-def _rows(entry: Mapping[str, Any]) -> list[PriceRow]:
-    listed = {kind: Decimal(price) for kind, price in entry["usd_per_mtok"].items()}
-    return [
-        PriceRow(
-            provider=entry["provider"],
-            model=entry["model"],
-            token_kind=kind,
-            modifier="standard",
-            usd_per_mtok=price,
-            valid_from=datetime.fromisoformat(entry["valid_from"]).replace(tzinfo=UTC),
-            source=entry["source"] if kind in listed else "derived",
-        )
-        for kind, price in complete(listed).items()
-    ]
+class Book:
+    """Every model's timeline. Raises PriceBookError when an entry or a contract does not fit with the rest."""
+
+    def __init__(self, entries: Iterable[Entry], contract: Contract = NOTHING_NEGOTIATED) -> None:
+        self._spans = timelines(entries, contract)
+        if (ANY, ANY) not in self._spans:
+            raise PriceBookError("the book has no fallback, model * of provider *")
+        self._threshold = {model: threshold(model, spans) for model, spans in self._spans.items()}
+        self._prices = lru_cache(maxsize=65536)(self._found)
+
+    def __contains__(self, model: Model) -> bool:
+        return model in self._spans
+
+    @property
+    def models(self) -> list[Model]:
+        """(provider, model) of each, the fallback and the other names among them."""
+        return sorted(self._spans)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The book as rows of the table `prices`, in a fixed order."""
+        return [
+            {
+                "provider": provider,
+                "model": model,
+                **modifier._asdict(),
+                "token_kind": kind,
+                "price_list": price_list,
+                "usd_per_million": price.usd,
+                "valid_from": day,
+                "source": price.source,
+            }
+            for provider, model in self.models
+            for day, modifier, price_list, prices in self._priced((provider, model))
+            for kind, price in prices.items()
+        ]
+
+    def _priced(self, model: Model) -> Iterator[tuple[date, Modifier, PriceList, dict[str, Price]]]:
+        spans = self._spans[model]
+        lengths = sorted({0, self._threshold[model]})
+        tiers, residencies = {STANDARD}, {""}
+        for span in spans:
+            tiers |= {*span.entry.service_tiers, *span.overrides}
+            residencies |= set(span.entry.residency)
+            for tier in (tier for tier in TIERS if tier in tiers):
+                for modifier in (Modifier(tier, place, length) for place in sorted(residencies) for length in lengths):
+                    yield span.day, modifier, "list", span.listed(modifier)
+                    paid = span.contracted(modifier)
+                    if paid is not None:
+                        yield span.day, modifier, "contract", paid
+
+    def usd_per_million(
+        self,
+        provider: str,
+        model: str,
+        day: date,
+        service_tier: str = STANDARD,
+        residency: str = "",
+        prompt_tokens: int = 0,
+        price_list: PriceList = "list",
+    ) -> dict[str, Decimal]:
+        """Kind to US dollars for a million. The same choice as the views make for the model that was served.
+
+        `prompt_tokens`: input, cache reads and writes together. `contract` is what the company pays, which is the list
+        price where nothing was negotiated. Raises LookupError on a day before there was a fallback.
+        """
+        band = max((length for length in THRESHOLDS if prompt_tokens > length), default=0)
+        return dict(self._prices(provider, model, day, service_tier, residency, band, price_list))
+
+    def _found(
+        self, provider: str, model: str, day: date, tier: str, residency: str, band: int, price_list: PriceList
+    ) -> dict[str, Decimal]:
+        names = (name for name in (model, undated(model)) if (provider, name) in self._spans)
+        key = (provider, next(names, model))
+        before, length = self._before(key, day), self._threshold.get(key, 0)
+        if not before:
+            before, length = self._before((ANY, ANY), day), 0
+        if not before:
+            raise LookupError(f"the price book has no price and no fallback for {day}")
+        known = any(tier in (*s.entry.service_tiers, *s.overrides) for s in before)
+        known = known and (not residency or any(residency in s.entry.residency for s in before))
+        modifier = Modifier(tier, residency) if known else Modifier()
+        modifier = modifier._replace(context_above=length if band >= length else 0)
+        prices = before[-1].contracted(modifier) if price_list == "contract" else None
+        return {kind: price.usd for kind, price in (prices or before[-1].listed(modifier)).items()}
+
+    def _before(self, model: Model, day: date) -> Sequence[Span]:
+        """The spans that have begun by that day."""
+        spans = self._spans.get(model, [])
+        return spans[: bisect_right(spans, day, key=lambda span: span.day)]
 
 
-def load(path: Path = BOOK) -> list[PriceRow]:
-    """Every price of the book, in its order: five rows, one for each token kind, to an entry."""
-    return [row for entry in json.loads(path.read_text(encoding="utf-8")) for row in _rows(entry)]
+@lru_cache(maxsize=8)
+def book(contract: Contract = NOTHING_NEGOTIATED) -> Book:
+    """The book with what a company pays. Raises PriceBookError."""
+    return Book(load(), contract)
 
 
-def rows_for_warehouse() -> list[dict[str, Any]]:
-    """The book as rows of the table `prices`."""
-    return [asdict(row) for row in load()]
+def rows_for_warehouse(contract: Contract | None = None) -> list[dict[str, Any]]:
+    """The book as rows of the table `prices`. Raises PriceBookError."""
+    return book(contract or NOTHING_NEGOTIATED).rows()
 
 
-@cache
-def _by_model() -> dict[tuple[str, str], list[PriceRow]]:
-    book: dict[tuple[str, str], list[PriceRow]] = defaultdict(list)
-    for row in sorted(load(), key=lambda row: row.valid_from):
-        book[row.provider, row.model].append(row)
-    return dict(book)
-
-
-def usd_per_mtok(provider: str, model: str, at: datetime) -> dict[str, Decimal]:
-    """Token kind to US dollars for a million, for a model at a time; the fallback price when the book lacks it.
-
-    The same choice as the view `requests` makes when the model served is the model asked for.
-    """
-    for key in ((provider, model), (ANY, ANY)):
-        prices = {row.token_kind: row.usd_per_mtok for row in _by_model().get(key, []) if row.valid_from <= at}
-        if prices:
-            return prices
-    raise LookupError("the price book has no fallback price for that time")
+def usd_per_million(
+    provider: str,
+    model: str,
+    day: date,
+    service_tier: str = STANDARD,
+    residency: str = "",
+    prompt_tokens: int = 0,
+    price_list: PriceList = "list",
+    contract: Contract | None = None,
+) -> dict[str, Decimal]:
+    """Kind to US dollars for a million on a UTC day: see Book.usd_per_million."""
+    known = book(contract or NOTHING_NEGOTIATED)
+    return known.usd_per_million(provider, model, day, service_tier, residency, prompt_tokens, price_list)

@@ -13,7 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from governance.policy import Budget, Person, PolicyError, admins, people_rows, read_budgets, read_people, read_policy
+from governance.chargeback import CostCentre, Seat, TrueUp, seat_rows, team_rows
+from governance.policy import (
+    Budget,
+    Person,
+    Policy,
+    PolicyError,
+    admins,
+    people_rows,
+    read_budgets,
+    read_people,
+    read_policy,
+)
 from tests.conftest import ROOT
 
 HEADER = "email,name,team,role,joined_on,left_on\n"
@@ -176,3 +187,102 @@ def test_people_are_read_without_yaml() -> None:
     code += "policy.read_people(Path('policy/people.csv')); print('yaml' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+# Seats, cost centres and adjustments
+
+SEATS = "email,provider,plan,usd_per_month,from,to\n"
+SEAT = "ada@example.com,anthropic,Claude Max 5x,100.50,2026-03-01,\n"
+TEAMS = "team,cost_centre\n"
+ADJUSTMENTS = "month,provider,team,amount_usd,note\n"
+NOTE = "2026-10,anthropic,Search,-12.40,Credit note\n"
+
+
+def with_file(tmp_path: Path, name: str, text: str) -> Path:
+    (policy_at(tmp_path) / name).write_bytes(text.encode())
+    return tmp_path
+
+
+def read_policy_with(tmp_path: Path, name: str, text: str) -> Policy:
+    return read_policy(with_file(tmp_path, name, text))
+
+
+def test_the_example_company_pays_for_seats_and_every_team_has_a_cost_centre() -> None:
+    policy = read_policy(ROOT / "policy")
+    assert len(policy.seats) == 25
+    assert {seat.provider for seat in policy.seats} == {"anthropic", "openai"}
+    gone = {person.email for person in policy.people if person.left_on is not None}
+    assert len([seat for seat in policy.seats if seat.email in gone and seat.valid_to is None]) >= 3  # paid for nobody
+    assert [row.team for row in policy.cost_centres] == list(policy.teams())
+    assert policy.adjustments
+    assert policy.finance(date(2026, 11, 23))
+
+
+def test_a_company_without_these_files_has_none_of_it(tmp_path: Path) -> None:
+    policy = read_policy(policy_at(tmp_path))
+    assert (policy.seats, policy.cost_centres, policy.adjustments) == ((), (), ())
+
+
+def test_seats_are_read_as_they_are_written_and_are_rows_of_the_warehouse(tmp_path: Path) -> None:
+    text = (
+        SEATS
+        + SEAT.upper().replace("ANTHROPIC", "anthropic").replace(",\n", ",2026-06-01\n")
+        + SEAT.replace("03-01", "06-01")
+    )
+    first, second = read_policy(with_file(tmp_path, "seats.csv", text)).seats
+    assert first == Seat(
+        email="ada@example.com", provider="anthropic", plan="CLAUDE MAX 5X", usd_per_month=Decimal("100.50"),
+        valid_from=date(2026, 3, 1), valid_to=date(2026, 6, 1),
+    )  # fmt: skip
+    assert seat_rows([second]) == [
+        {"person": "ada@example.com", "provider": "anthropic", "plan": "Claude Max 5x",
+         "usd_per_month": Decimal("100.50"), "valid_from": date(2026, 6, 1), "valid_to": None}
+    ]  # fmt: skip
+
+
+def test_cost_centres_and_adjustments_are_read_as_they_are_written(tmp_path: Path) -> None:
+    with_file(tmp_path, "teams.csv", TEAMS + "Search, CC-1 \n")
+    policy = read_policy_with(tmp_path, "adjustments.csv", ADJUSTMENTS + NOTE + "2026-09,openai,,3,Rounding\n")
+    assert policy.cost_centres == (CostCentre(team="Search", cost_centre="CC-1"),)
+    assert team_rows(policy.cost_centres) == [{"team": "Search", "cost_centre": "CC-1"}]
+    october, september = policy.adjustments
+    assert (october.month, october.team, october.amount_usd) == (date(2026, 10, 1), "Search", Decimal("-12.40"))
+    assert september == TrueUp(month="2026-09", provider="openai", amount_usd=Decimal(3), note="Rounding")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "why"),
+    [
+        ("seats.csv", "", 1, "first line must be email,provider,plan,usd_per_month,from,to"),
+        ("seats.csv", SEATS + SEAT.replace("ada", "bob"), 2, "bob@example.com is not in people.csv"),
+        ("seats.csv", SEATS + SEAT.replace("100.50", "-1"), 2, "usd_per_month: .* greater than or equal to 0"),
+        ("seats.csv", SEATS + SEAT.replace("100.50", "a lot"), 2, "usd_per_month"),
+        ("seats.csv", SEATS + SEAT.replace("2026-03-01", ""), 2, "from: "),
+        ("seats.csv", SEATS + SEAT.replace(",\n", ",2026-03-01\n"), 2, "to 2026-03-01 is not after from 2026-03-01"),
+        ("seats.csv", SEATS + SEAT.replace("anthropic", "Anthropic!"), 2, "provider"),
+        (
+            "seats.csv",
+            SEATS + SEAT + "\n" + SEAT.replace("03-01", "07-01"),
+            4,
+            "seat of line 2 holds on some of the same",
+        ),
+        ("teams.csv", TEAMS + "Sales,CC-1\n", 2, "nobody in people.csv is in a team 'Sales'"),
+        ("teams.csv", TEAMS + "Search,CC-1\nSearch,CC-2\n", 3, "Search has a cost centre already"),
+        ("teams.csv", TEAMS + "Search,\n", 2, "cost_centre"),
+        ("teams.csv", TEAMS + "Search\n", 2, "1 cells"),
+        ("adjustments.csv", ADJUSTMENTS + NOTE.replace("2026-10", "10/2026"), 2, "month"),
+        ("adjustments.csv", ADJUSTMENTS + NOTE.replace("2026-10", "2026-10-01"), 2, "a month is written as 2026-10"),
+        ("adjustments.csv", ADJUSTMENTS + NOTE.replace("2026-10", "2026-13"), 2, "month"),
+        ("adjustments.csv", ADJUSTMENTS + NOTE.replace("Search", "Sales"), 2, "in a team 'Sales'"),
+        ("adjustments.csv", ADJUSTMENTS + NOTE.replace("-12.40", "0.00"), 2, "nothing is adjusted by 0"),
+        ("adjustments.csv", ADJUSTMENTS + NOTE.replace("-12.40", "nan"), 2, "amount_usd"),
+        ("adjustments.csv", ADJUSTMENTS + NOTE.replace("Credit note", ""), 2, "note"),
+        ("adjustments.csv", ADJUSTMENTS + NOTE + NOTE, 3, "the same as line 2"),
+    ],
+)
+def test_a_fault_in_what_finance_knows_is_told_with_its_line(
+    tmp_path: Path, name: str, text: str, line: int, why: str
+) -> None:
+    with pytest.raises(PolicyError, match=why) as caught:
+        read_policy_with(tmp_path, name, text)
+    assert (caught.value.file, caught.value.line) == (name, line)
