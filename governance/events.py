@@ -1,4 +1,4 @@
-"""UsageEvent: one request to a model, as the proxy publishes it and the warehouse stores it.
+"""UsageEvent: one call to a provider on behalf of a request, as the proxy publishes it and the warehouse stores it.
 
 The same fields stand in three places, and a test keeps them equal: this class, the published message (JSON of this
 class) and the table `sql/tables/events.json`. An event is a fact: it is appended once and never rewritten. What it
@@ -33,7 +33,10 @@ def _utc(value: datetime) -> datetime:
 
 
 class UsageEvent(BaseModel):
-    """One request. Unknown fields are refused: a newer proxy in front of an older ingest is noticed, not cut."""
+    """One request, or one of its calls where more than one is billed.
+
+    Unknown fields are refused: a newer proxy in front of an older ingest is noticed, not cut.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,17 +89,39 @@ class UsageEvent(BaseModel):
     )
     billing_mode: BillingMode = Field("metered", description="metered, or covered by the caller's own subscription.")
     service_tier: Name | None = Field(
-        None, description="Tier as the provider reported it: standard, flex, priority, batch."
+        None, description="Tier as the provider reported it: standard, flex, priority, batch, ultrafast, fast."
     )
     residency: Name | None = Field(
         None, description="Data residency as the provider reported it, where it changes the price."
     )
-    long_context: bool = Field(False, description="Whether the provider's long-context price applied.")
+    superseded: bool = Field(
+        False,
+        description="A billed call whose answer another call of the same request replaced: no request of its own.",
+    )
+    input_audio_tokens: Tokens = Field(0, description="Of the input tokens, those of sound.")
+    input_image_tokens: Tokens = Field(
+        0, description="Of the input tokens, those of pictures, where the provider tells."
+    )
+    output_audio_tokens: Tokens = Field(0, description="Of the output tokens, those of sound.")
+    output_image_tokens: Tokens = Field(0, description="Of the output tokens, those of pictures.")
+    web_searches: Tokens = Field(
+        0, description="Searches that the provider made for this answer, charged by the piece."
+    )
+    provider_cost_usd: Annotated[Decimal, Field(ge=0, max_digits=38, decimal_places=18)] | None = Field(
+        None, description="What the provider itself said the call cost, where it does (OpenRouter); exact."
+    )
+    raw_usage: Annotated[str, Field(max_length=4000)] | None = Field(
+        None, description="The provider's usage object as it came, as JSON: numbers and names, never text."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.reasoning_tokens > self.output_tokens:
             raise ValueError("reasoning_tokens are part of output_tokens and cannot exceed them")
+        if self.input_audio_tokens + self.input_image_tokens > self.input_tokens:
+            raise ValueError("input_audio_tokens and input_image_tokens are part of input_tokens")
+        if self.output_audio_tokens + self.output_image_tokens > self.output_tokens:
+            raise ValueError("output_audio_tokens and output_image_tokens are part of output_tokens")
         return self
 
     def message(self) -> bytes:
