@@ -15,6 +15,13 @@ from proxy_service.refusals import Refusal
 
 _CREATED = 1_700_000_000  # the OpenAI list wants a time; nobody knows it
 _LISTED_MODES = frozenset({"chat", "responses", "embedding"})
+# Where LiteLLM calls a provider: the variables that say so, the address without them, what it adds for inference.
+_HOMES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "openai": (("OPENAI_BASE_URL", "OPENAI_API_BASE"), "https://api.openai.com/v1", ""),
+    "anthropic": (("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"), "https://api.anthropic.com", "/v1/messages"),
+    "openrouter": (("OPENROUTER_API_BASE",), "https://openrouter.ai/api/v1", ""),
+    "moonshot": (("MOONSHOT_API_BASE",), "https://api.moonshot.ai/v1", ""),
+}
 
 
 @dataclass(frozen=True)
@@ -127,3 +134,18 @@ def offers(model_list: Iterable[Mapping[str, Any]], environment: Mapping[str, st
             Offer(line["model_name"], parameters["model"], bool(environment.get(named)) if named != key else True)
         )
     return found
+
+
+class Homes:
+    """Whose an address is that LiteLLM calls."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        homes = []
+        for provider, (variables, usual, added) in _HOMES.items():
+            base = next((environment[name] for name in variables if environment.get(name)), usual).rstrip("/")
+            homes.append((base.removesuffix(added) + added, provider))
+        self._homes = sorted(homes, key=lambda home: len(home[0]), reverse=True)
+
+    def provider_at(self, url: str) -> str | None:
+        """LiteLLM's name for the provider that is called there; None for an address that is none of these."""
+        return next((provider for base, provider in self._homes if url.startswith(base)), None)

@@ -1,4 +1,4 @@
-"""Requests under way. Each is opened once, and closed once, as one event.
+"""Requests under way. Each is opened once, and closed once, as one event for each call that its provider bills.
 
 Closed when its answer has ended and LiteLLM has given its account of it; or, where LiteLLM says nothing (it is silent
 on some answers that a caller leaves), `close_grace_s` after its end. The tokens are the provider's own, read from the
@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
-from governance.events import Status, UsageEvent, UsageSource
+from governance.events import UsageEvent
+from proxy_service import settlement
 from proxy_service.asked import Account, Asked
-from proxy_service.settlement import counted, event, measured, status_of
-from proxy_service.usage import Tokens
 
 log = logging.getLogger(__name__)
+_UNREAD_S = 0.1  # bytes that lie so long unread are read by nobody
 _BACKGROUND_S = 60.0  # some answers are read to their end although the caller has left: so long after the last byte
 
 
@@ -36,11 +37,11 @@ class Desk:
         self._grace_s = grace_s
         self._under_way: dict[str, Asked] = {}
         self._counters = ThreadPoolExecutor(1, thread_name_prefix="count")
-        self._counting: set[asyncio.Future[None]] = set()
-        self.opened = self.closed = self.unaccounted = self.strays = self.failures = 0
+        self._counting: set[asyncio.Future[Any]] = set()
+        self.opened = self.closed = self.published = self.unaccounted = self.strays = self.failures = 0
 
     def open(self, asked: Asked) -> None:
-        """From here on this request owes one event."""
+        """From here on this request owes its events."""
         self._under_way[asked.request_id] = asked
         self.opened += 1
 
@@ -50,19 +51,23 @@ class Desk:
             asked.ended_s = time.monotonic()
             if not self._close_if_complete(asked):
                 asyncio.get_running_loop().call_later(self._grace_s, self._out_of_patience, asked)
+                self._look_after(asked)
 
     def told(self, request_id: str, account: Account) -> None:
         """LiteLLM's account of a request."""
         asked = self._under_way.get(request_id)
         if asked is None:
             self.strays += 1
-        elif asked.account is None:
+        elif asked.account is None or asked.account.error_class:  # of a call that was then made again
             asked.account = account
             self._close_if_complete(asked)
 
     def _close_if_complete(self, asked: Asked) -> bool:
-        if asked.ended_s is None or (asked.account is None and asked.refused is None):
-            return False
+        try:
+            if asked.ended_s is None or not settlement.is_complete(asked):
+                return False
+        except Exception as error:
+            self._failed("a request cannot be judged", asked, error)
         self._close(asked)
         return True
 
@@ -76,44 +81,87 @@ class Desk:
         self.unaccounted += 1
         self._close(asked)
 
+    def _look_after(self, asked: Asked) -> None:
+        """Until the answers of an ended request are over: hang up on those that nobody reads any more.
+
+        LiteLLM reads some answers to their end without their caller, and drops others: their provider would write on.
+        """
+        if asked.request_id not in self._under_way or self._close_if_complete(asked):
+            return
+        now_s, ending = time.monotonic(), list[Awaitable[None]]()
+        for answer in asked.answers:
+            if answer.open and not answer.awaited and answer.hang_up and now_s - answer.fed_s > _UNREAD_S:
+                ending.append(answer.hang_up())
+                answer.hang_up = None
+        if ending:
+            task = asyncio.gather(*ending, return_exceptions=True)
+            self._counting.add(task)
+            task.add_done_callback(self._counting.discard)
+        if any(answer.open for answer in asked.answers):
+            asyncio.get_running_loop().call_later(_UNREAD_S, self._look_after, asked)
+
     def _close(self, asked: Asked) -> None:
-        """Publish the one event of this request: here, or beside the loop where tokens have to be counted."""
+        """Publish the events of this request: here, or beside the loop where tokens have to be counted."""
         if self._under_way.pop(asked.request_id, None) is None:
             return
         try:
-            status = status_of(asked)
-            source, tokens = measured(asked, status)
+            slow = settlement.must_be_counted(asked)
         except Exception as error:
-            self.failures += 1
-            log.error("an answer cannot be measured", extra={"error": type(error).__name__})
-            status, source, tokens = "error", "counted", Tokens()
-        if source == "counted" and tokens is None:
-            counting = asyncio.get_running_loop().run_in_executor(self._counters, self._count, asked, status)
-            self._counting.add(counting)
-            counting.add_done_callback(self._counting.discard)
+            self._failed("an answer cannot be measured", asked, error)
+            slow = True
+        if slow:
+            self._beside(self._count, asked)
         else:
-            self._publish(asked, status, source, tokens or Tokens())
+            self._settle(asked)
+            self._part(asked)
 
-    def _count(self, asked: Asked, status: Status) -> None:
-        try:
-            tokens = counted(asked)
-        except Exception as error:
-            self.failures += 1
-            log.error("an answer cannot be counted", extra={"error": type(error).__name__})
-            tokens = Tokens()
-        self._publish(asked, status, "counted", tokens)
+    def _beside(self, work: Callable[[Asked], None], asked: Asked) -> None:
+        """Do this off the event loop."""
+        counting = asyncio.get_running_loop().run_in_executor(self._counters, work, asked)
+        self._counting.add(counting)
+        counting.add_done_callback(self._counting.discard)
 
-    def _publish(self, asked: Asked, status: Status, source: UsageSource, tokens: Tokens) -> None:
+    def _count(self, asked: Asked) -> None:
+        self._settle(asked)
+        self._forget(asked)
+
+    def _settle(self, asked: Asked) -> None:
         try:
-            made = event(asked, status, source, tokens)
-            if self.publisher is not None:
-                self.publisher.publish(made)
+            for made in settlement.events(asked, settlement.status_of(asked)):
+                if self.publisher is not None:
+                    self.publisher.publish(made)
+                self.published += 1
             self.closed += 1
         except Exception as error:
-            self.failures += 1
-            log.error("an event cannot be made", extra={"error": type(error).__name__, "event_id": asked.event_id})
+            self._failed("an event cannot be made", asked, error)
+
+    def _part(self, asked: Asked) -> None:
+        """Drop the words of the answers, at once or after learning from them."""
+        try:
+            teach = any(answer.teaches for answer in asked.answers)
+        except Exception as error:
+            self._failed("an answer cannot be compared", asked, error)
+            teach = False
+        if teach:
+            self._beside(self._learn, asked)
+        else:
+            self._forget(asked)
+
+    def _forget(self, asked: Asked) -> None:
         for answer in asked.answers:
             answer.forget()
+
+    def _learn(self, asked: Asked) -> None:
+        for answer in asked.answers:
+            try:
+                answer.compare()
+            except Exception as error:
+                self._failed("an answer cannot be compared", asked, error)
+        self._forget(asked)
+
+    def _failed(self, what: str, asked: Asked, error: Exception) -> None:
+        self.failures += 1
+        log.error(what, extra={"error": type(error).__name__, "event_id": asked.event_id})
 
     async def drain(self, patience_s: float) -> None:
         """Close everything: what LiteLLM still accounts for within the patience, then the rest as it stands."""

@@ -45,10 +45,10 @@ import yaml  # noqa: E402
 from litellm.proxy.hooks import PROXY_HOOKS  # noqa: E402
 from litellm.proxy.proxy_server import app as litellm_app  # noqa: E402
 
-from proxy_service import middleware, tuning, wire  # noqa: E402
+from proxy_service import counting, middleware, tuning, wire  # noqa: E402
 from proxy_service.auth import KeyCheck  # noqa: E402
 from proxy_service.callback import handler  # noqa: E402
-from proxy_service.catalogue import Catalogue, offers  # noqa: E402
+from proxy_service.catalogue import Catalogue, Homes, offers  # noqa: E402
 from proxy_service.inflight import Desk  # noqa: E402
 from proxy_service.middleware import Gateway  # noqa: E402
 from proxy_service.passage import Message, Receive, Scope, Send  # noqa: E402
@@ -142,7 +142,7 @@ class Application:
     def _figures(self) -> dict[str, Any]:
         return {
             "requests": self.desk.opened,
-            "events": self.desk.closed,
+            "events": self.desk.published,
             "unaccounted": self.desk.unaccounted,
             "failures": self.desk.failures + handler.failures,
             "turned_away": self.gateway.turned_away,
@@ -162,7 +162,8 @@ class Application:
 
 
 start_logs(SETTINGS.log_level)
-wire.install()
+wire.install(Homes(os.environ).provider_at)
+counting.warm()
 tuning.leave_out_hooks(PROXY_HOOKS)
 tuning.put_first(litellm_app, {path for path, _ in middleware.POST.values()})
 app = Application()

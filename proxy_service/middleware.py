@@ -12,7 +12,7 @@ import orjson
 
 from governance import tools
 from governance.events import Route
-from proxy_service import auth, guard, refusals, usage
+from proxy_service import auth, counting, guard, refusals
 from proxy_service.asked import Asked
 from proxy_service.auth import Holder, KeyCheck
 from proxy_service.catalogue import Catalogue
@@ -135,7 +135,7 @@ class Gateway:
         if asked is not None:
             offer = self._catalogue.offer(model)
             asked.provider = offer.provider if offer else None
-            asked.prompt = usage.prompt_of(passed.body)
+            asked.prompt = counting.prompt_of(passed.body)
             self._desk.open(asked)
         inner = {
             **scope,

@@ -151,7 +151,7 @@ class RunningGateway:
             assert process.ended() is None, process.log.read_text()[-3000:]
             return answers(f"{self.url}/health/readiness")
 
-        eventually(ready, 90)
+        eventually(ready, 180)
         return process
 
     def new_key(self, person: str | None, team: str | None, **more: Any) -> str:

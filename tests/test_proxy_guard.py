@@ -10,7 +10,7 @@ import pytest
 
 from governance import keys
 from proxy_service import guard, refusals
-from proxy_service.catalogue import Catalogue, Offer
+from proxy_service.catalogue import Catalogue, Homes, Offer
 from proxy_service.guard import Passed
 from proxy_service.refusals import Refusal
 
@@ -192,3 +192,31 @@ def test_a_model_is_served_by_the_longest_pattern_or_refused_with_what_to_do() -
     assert "gpt-*" in unknown.message
     assert (unpaid := catalogue.refusal("claude-sonnet-4-5")) is not None
     assert "anthropic" in unpaid.message
+
+
+@pytest.mark.parametrize("base", ["", "http://127.0.0.1:9100"])
+def test_a_call_is_known_by_its_address(base: str) -> None:
+    environment = {
+        "OPENAI_API_BASE": f"{base}/v1",
+        "ANTHROPIC_API_BASE": base,
+        "OPENROUTER_API_BASE": f"{base}/openrouter/api/v1",
+        "MOONSHOT_API_BASE": f"{base}/moonshot/v1/",
+    }
+    homes = Homes(environment if base else {})
+    openai, anthropic = (base, base) if base else ("https://api.openai.com", "https://api.anthropic.com")
+    openrouter = f"{base}/openrouter" if base else "https://openrouter.ai"
+    moonshot = f"{base}/moonshot" if base else "https://api.moonshot.ai"
+    for url, provider in {
+        f"{openai}/v1/chat/completions": "openai",
+        f"{openai}/v1/responses": "openai",
+        f"{anthropic}/v1/messages?beta=true": "anthropic",
+        f"{openrouter}/api/v1/chat/completions": "openrouter",
+        f"{moonshot}/v1/chat/completions": "moonshot",
+        "https://elsewhere.example/v1/chat/completions": None,
+    }.items():
+        assert homes.provider_at(url) == provider
+
+
+def test_openais_regional_address_is_openais() -> None:
+    homes = Homes({"OPENAI_BASE_URL": "https://eu.api.openai.com/v1"})
+    assert homes.provider_at("https://eu.api.openai.com/v1/responses") == "openai"

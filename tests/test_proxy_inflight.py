@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 from governance.events import UsageEvent
 from governance.keys import KeyRecord
 from governance.tools import Caller
-from proxy_service import settlement, usage
+from proxy_service import settlement
 from proxy_service.answers import Answer
 from proxy_service.asked import Account, Asked
 from proxy_service.inflight import Desk
@@ -99,6 +100,7 @@ async def test_where_litellm_says_nothing_the_request_is_closed_after_the_grace(
 async def test_an_answer_that_goes_on_without_its_caller_is_waited_for() -> None:
     desk, publisher = a_desk()
     going_on = answer_of("text/event-stream", CHAT_STREAM[:150], end=False)
+    going_on.awaited = True
     request = asked(answers=[going_on], left=True)
     desk.open(request)
     desk.ended(request)
@@ -107,6 +109,23 @@ async def test_an_answer_that_goes_on_without_its_caller_is_waited_for() -> None
     going_on.feed(CHAT_STREAM[150:])
     await until(lambda: publisher.events)
     assert publisher.events[0].output_tokens == 50
+
+
+async def test_an_answer_that_nobody_reads_any_more_is_hung_up_on() -> None:
+    desk, publisher = a_desk()
+    dropped, ended = answer_of("text/event-stream", CHAT_STREAM[:150], end=False), asyncio.Event()
+
+    async def hang_up() -> None:
+        dropped.end("broken")
+        ended.set()
+
+    dropped.awaited, dropped.hang_up, dropped.fed_s = False, hang_up, 1.0
+    request = asked(answers=[dropped], left=True)
+    desk.open(request)
+    desk.ended(request)
+    await until(lambda: publisher.events)
+    await asyncio.wait_for(ended.wait(), 1)
+    assert (publisher.events[0].status, publisher.events[0].usage_source) == ("aborted", "counted")
 
 
 async def test_what_the_provider_did_not_count_is_counted_off_the_loop_and_flagged() -> None:
@@ -137,6 +156,99 @@ async def test_nothing_was_consumed_where_no_provider_answered() -> None:
     assert made.gateway_cost_usd is None
 
 
+def a_call(answer: Answer, provider: str, own_login: bool = False) -> Answer:
+    answer.provider, answer.own_credential = provider, own_login
+    return answer
+
+
+async def test_each_billed_call_is_an_event_and_the_last_is_the_requests_own() -> None:
+    desk, publisher = a_desk()
+    failed = Answer("provider.test", False)
+    failed.begin(529, "application/json", "")
+    failed.end("whole")
+    cut = a_call(answer_of("text/event-stream", CHAT_STREAM[:60], end=False), "anthropic", own_login=True)
+    cut.end("broken")
+    last = a_call(answer_of("text/event-stream", CHAT_STREAM), "openai")
+    request = asked(answers=[cut, failed, last], prompt={"messages": [{"content": "a question"}]})
+    desk.open(request)
+    desk.told(request.request_id, Account("anthropic", "claude-x", 0.5, "Timeout", Tokens(), True))
+    desk.told(request.request_id, ACCOUNT)
+    desk.ended(request)
+    await until(lambda: len(publisher.events) == 2)
+    replaced, own = publisher.events
+    assert (replaced.superseded, own.superseded, own.event_id) == (True, False, request.event_id)
+    assert replaced.request_id == own.request_id == request.request_id
+    assert replaced.event_id != own.event_id
+    assert (replaced.provider, replaced.status, replaced.error_class) == ("anthropic", "error", "StreamBroken")
+    assert (replaced.usage_source, own.usage_source) == ("counted", "provider")
+    assert (replaced.billing_mode, own.billing_mode) == ("subscription", "metered")
+    assert (replaced.gateway_cost_usd, str(own.gateway_cost_usd)) == (None, "0.001230000")
+    assert (own.provider, own.status, own.input_tokens) == ("openai", "error", 300)  # one of its answers broke off
+    assert (desk.closed, desk.published) == (1, 2)
+
+
+async def test_a_failed_calls_account_is_not_taken_for_the_answered_ones() -> None:
+    desk, publisher = a_desk(grace_s=0.3)
+    request = asked(answers=[answer_of("text/event-stream", CHAT_STREAM)])
+    desk.open(request)
+    desk.told(request.request_id, Account("anthropic", "claude-x", 0.5, "InternalServerError", Tokens(), True))
+    desk.ended(request)
+    assert not publisher.events  # the account of the call that was answered is still to come
+    await until(lambda: publisher.events)
+    assert publisher.events[0].gateway_cost_usd is None
+    assert (publisher.events[0].status, publisher.events[0].usage_source) == ("ok", "provider")
+
+
+async def test_another_model_asked_on_the_way_is_an_event_of_its_own() -> None:
+    desk, publisher = a_desk()
+    advice = {"type": "advisor_message", "model": "claude-opus-4-6", "input_tokens": 823, "output_tokens": 1612}
+    usage = {"input_tokens": 412, "output_tokens": 531, "service_tier": "standard", "iterations": [advice]}
+    message = {"id": "msg_1", "type": "message", "model": "claude-sonnet-4-5", "content": [], "usage": usage}
+    request = asked(answers=[a_call(answer_of("application/json", json.dumps(message).encode()), "anthropic")])
+    desk.open(request)
+    desk.told(request.request_id, Account("anthropic", "claude-sonnet-4-5", 0.1, None, Tokens(), True))
+    desk.ended(request)
+    advised, own = publisher.events
+    assert (advised.model, advised.input_tokens, advised.output_tokens) == ("claude-opus-4-6", 823, 1612)
+    assert (own.model, own.input_tokens, own.output_tokens) == ("claude-sonnet-4-5", 412, 531)
+    assert (advised.superseded, own.superseded) == (True, False)
+    assert advised.request_id == own.request_id
+    assert advised.provider_request_id == own.provider_request_id == "msg_1"
+
+
+async def test_what_a_provider_tells_beside_its_tokens_is_on_the_event() -> None:
+    desk, publisher = a_desk()
+    usage = '{"prompt_tokens": 194, "completion_tokens": 40, "cost": 0.001182000000000001, "note": "%s"}' % ("x" * 99)
+    body = '{"id": "gen-1", "model": "anthropic/claude-sonnet-4.5", "choices": [], "usage": ' + usage + "}"
+    request = asked(answers=[a_call(answer_of("application/json", body.encode()), "openrouter")])
+    desk.open(request)
+    desk.told(request.request_id, Account("openrouter", "x", 0.1, None, Tokens(), True))
+    desk.ended(request)
+    made = publisher.events[0]
+    assert str(made.provider_cost_usd) == "0.001182000000000001"
+    assert json.loads(made.raw_usage or "") == {
+        "prompt_tokens": 194,
+        "completion_tokens": 40,
+        "cost": 0.001182000000000001,
+    }
+    assert UsageEvent.read(made.message()) == made
+
+
+async def test_an_answer_that_cannot_be_measured_is_an_event_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Answer) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(Answer, "told", fails)
+    desk, publisher = a_desk()
+    request = asked(answers=[answer_of("text/event-stream", CHAT_STREAM)])
+    desk.open(request)
+    desk.told(request.request_id, ACCOUNT)
+    desk.ended(request)
+    await until(lambda: publisher.events)
+    assert (publisher.events[0].usage_source, publisher.events[0].output_tokens) == ("counted", 0)
+    assert desk.failures == 1
+
+
 async def test_a_publisher_that_fails_breaks_nothing() -> None:
     desk, publisher = a_desk()
     publisher.fails = True
@@ -157,14 +269,6 @@ async def test_draining_closes_what_is_still_under_way() -> None:
     await desk.drain(0.2)
     assert len(publisher.events) == 3
     assert len({made.event_id for made in publisher.events}) == 3
-
-
-def test_a_long_prompt_has_its_own_price_only_where_the_list_says_so() -> None:
-    long = Tokens(input_tokens=300_000)
-    assert usage.long_context("openai", "gpt-5.4", long)
-    assert not usage.long_context("openai", "gpt-5.4", Tokens(input_tokens=100_000))
-    assert not usage.long_context("openai", "gpt-4o", long)
-    assert not usage.long_context(None, None, long)
 
 
 def test_an_account_that_cannot_be_read_is_counted_and_hurts_nobody() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from governance.events import UsageEvent
 from governance.registry import SqliteRegistry
-from proxy_service import auth, guard, inflight
+from proxy_service import auth, guard, settlement
 from proxy_service.auth import KeyCheck
 from proxy_service.catalogue import Catalogue, Offer
 from proxy_service.inflight import Desk
@@ -21,6 +22,10 @@ from proxy_service.passage import BrokenOff, Message, Receive, Scope, Send
 from proxy_service.wire import ASKING
 from tests.test_proxy_inflight import FakePublisher, until
 from tests.test_proxy_keys import FakeRegistry
+
+with warnings.catch_warnings():  # LiteLLM's own, while it is imported
+    warnings.simplefilter("ignore")
+    guard.forbidden()
 
 BODY = {"model": "gpt-5.4", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -117,14 +122,14 @@ async def test_an_answer_that_fails_half_way_is_broken_off(house: House) -> None
     assert (await house.event()).status == "error"
 
 
-@pytest.mark.parametrize("broken", ["status_of", "measured", "event"])
+@pytest.mark.parametrize("broken", ["status_of", "is_complete", "must_be_counted", "events"])
 async def test_a_failure_of_our_own_books_never_reaches_the_caller(
     house: House, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(inflight, broken, fails)
+    monkeypatch.setattr(settlement, broken, fails)
     response = await house.post()
     assert response.status_code == 200
     await until(lambda: house.desk.failures)
