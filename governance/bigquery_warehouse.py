@@ -20,7 +20,7 @@ from requests.exceptions import RequestException
 
 from governance.schema import DATASET, Table, read_tables, read_views
 from governance.settings import bigquery_emulator
-from governance.warehouse import Row, WarehouseError
+from governance.warehouse import Row, WarehouseError, on_days
 
 LABELS = {"app": "tally"}
 BILLED_MOST = 200 * 2**30  # of one query, in bytes: a page that would read more is a fault, not a page
@@ -78,6 +78,17 @@ def _pieces(rows: Sequence[dict[str, Any]]) -> Iterator[list[int]]:
         size += length
     if piece:
         yield piece
+
+
+def rewriting(table: Table, view: str, column: str, days: Sequence[date]) -> str:
+    """The statement that replaces the rows of a table of these days by those of a view."""
+    columns = ", ".join(field.name for field in table.fields)
+    return f"""
+MERGE {DATASET}.{table.name} AS old
+USING (SELECT {columns} FROM {DATASET}.{view} WHERE {on_days(column, days)}) AS fresh
+ON FALSE
+WHEN NOT MATCHED BY SOURCE AND {on_days("old." + column, days)} THEN DELETE
+WHEN NOT MATCHED BY TARGET THEN INSERT ({columns}) VALUES ({columns})"""  # noqa: S608 - names of ours
 
 
 class BigQueryWarehouse:
@@ -147,6 +158,16 @@ class BigQueryWarehouse:
             self._client.load_table_from_file(content, name, job_config=config).result(timeout=120)
         except _TROUBLE as error:
             raise WarehouseError(f"BigQuery did not replace {table}: {error}") from error
+
+    def rewrite(self, table: str, view: str, column: str, days: Sequence[date]) -> None:
+        """See Warehouse. One statement, so all or nothing: a MERGE that matches no row deletes and inserts."""
+        (known,) = (found for found in read_tables() if found.name == table)
+        if not days:
+            return
+        try:
+            self._run(rewriting(known, view, column, days), bigquery.QueryJobConfig(labels=LABELS))
+        except _TROUBLE as error:
+            raise WarehouseError(f"BigQuery did not rewrite {table}: {error}") from error
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """See Warehouse. A query that would read more than BILLED_MOST is refused before it costs anything."""

@@ -16,7 +16,7 @@ from sqlglot.errors import SqlglotError
 
 from governance.dialect import BIGNUMERIC, MACROS, NUMERIC, to_duckdb
 from governance.schema import DATASET, Field, Table, read_tables, read_views
-from governance.warehouse import Row, WarehouseError
+from governance.warehouse import Row, WarehouseError, on_days
 
 _CATALOG = "warehouse"
 # BigQuery type: DuckDB type, Arrow type, the Python types that fit it.
@@ -122,15 +122,36 @@ class DuckDBWarehouse:
             index, reason = next(iter(bad.items()))
             raise WarehouseError(f"{table}, row {index}: {reason}")
 
-        def rewrite() -> None:
+        def whole() -> None:
             self._connection.execute(f"DELETE FROM {DATASET}.{table}")  # noqa: S608 - a table of ours, looked up above
             self._insert(table, good)
 
         with self._writing:
             try:
-                self._transaction(rewrite)
+                self._transaction(whole)
             except duckdb.Error as error:
                 raise WarehouseError(f"DuckDB did not replace {table}: {error}") from error
+
+    def rewrite(self, table: str, view: str, column: str, days: Sequence[date]) -> None:
+        """See Warehouse."""
+        names = [field.name for field in self._table(table).fields]
+        if column not in names or view not in {found.name for found in read_views()}:
+            raise WarehouseError(f"{table} cannot be rewritten from {view} by {column}")
+        if not days:
+            return
+        columns, where = ", ".join(names), on_days(column, days)
+
+        def again() -> None:
+            self._connection.execute(f"DELETE FROM {DATASET}.{table} WHERE {where}")  # noqa: S608 - names of ours
+            self._connection.execute(
+                f"INSERT INTO {DATASET}.{table} BY NAME SELECT {columns} FROM {DATASET}.{view} WHERE {where}"  # noqa: S608
+            )
+
+        with self._writing:
+            try:
+                self._transaction(again)
+            except duckdb.Error as error:
+                raise WarehouseError(f"DuckDB did not rewrite {table}: {error}") from error
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """See Warehouse."""

@@ -72,6 +72,10 @@ class HTTPWarehouse:
         """See Warehouse."""
         self._ask("replace", {"table": table, "rows": [dict(row) for row in rows]})
 
+    def rewrite(self, table: str, view: str, column: str, days: Sequence[date]) -> None:
+        """See Warehouse."""
+        self._ask("rewrite", {"table": table, "view": view, "column": column, "days": list(days)})
+
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """See Warehouse."""
         answer = self._ask("query", {"sql": sql, "params": dict(params or {})})

@@ -83,6 +83,21 @@ def budget_message(stood: Standing, threshold: int, to: tuple[str, ...], dashboa
     return Message(subject, "\n".join(lines), to)
 
 
+def unpriced_message(
+    model: str, calls: int, cost_usd: Decimal, to: tuple[str, ...], dashboard_url: str = ""
+) -> Message:
+    """What people read when a model is used that the price book does not know: what it is costed at, and what to do."""
+    lines = [
+        f"{model} is not in the price book. Its {calls:,} calls so far are costed at the fallback price: "
+        f"{usd(cost_usd)}.",
+        "That is a guess, and every page says so. What to do: write its price into policy/prices.yaml, or run "
+        "`make prices`; all of it is costed anew by itself.",
+    ]
+    if dashboard_url:
+        lines.append(f"All such models: {dashboard_url.rstrip('/')}/data_health")
+    return Message(f"Tally: no price for {model}", "\n".join(lines), to)
+
+
 class SlackWebhook:
     """An incoming webhook of Slack, or of anything that takes `{"text": …}` and answers 2xx."""
 

@@ -26,7 +26,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Table:
-    """One file of `sql/tables`. `partition` names the TIMESTAMP column by whose day the table is divided."""
+    """One file of `sql/tables`. `partition` names the TIMESTAMP or DATE column by whose day the table is divided."""
 
     name: str
     description: str

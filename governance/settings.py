@@ -118,6 +118,39 @@ class AlertsSettings(_Settings):
     mail_from: str = Field("tally@localhost", description="Sender of e-mail.")
     dashboard_url: str = Field("", description="The dashboard's address, for links in messages.")
     stale_after_s: int = Field(86400, ge=60, description="Age of the newest row from which no alert is sent.")
+    close_day: int = Field(5, ge=1, le=28, description="Day of the month (UTC) on which the month before is closed.")
+
+
+class BillsSettings(_Settings):
+    """What the bills function needs. One admin key at least."""
+
+    warehouse: str = Field(description="bigquery://project, or the URL of a local warehouse owner.")
+    openai_admin_key: Secret | None = Field(None, description="OpenAI admin key, read-only; unset: not read.")
+    anthropic_admin_key: Secret | None = Field(None, description="Anthropic admin key; unset: not read.")
+    openai_admin_url: str = Field("https://api.openai.com", description="OpenAI's admin API; a stand-in in tests.")
+    anthropic_admin_url: str = Field(
+        "https://api.anthropic.com", description="Anthropic's admin API; a stand-in in tests."
+    )
+    openai_gateway: str = Field(
+        "", description="Ids of OpenAI projects and API keys that only the gateway uses, comma between; unset: unknown."
+    )
+    anthropic_gateway: str = Field(
+        "", description="Ids of Anthropic workspaces that only the gateway uses, or default; unset: unknown."
+    )
+    bill_days: int = Field(35, ge=2, le=180, description="Days before today that are read again each time.")
+
+    def gateway_of(self, provider: Literal["openai", "anthropic"]) -> tuple[str, ...]:
+        """Ids of what is the gateway's own at a provider."""
+        told = self.openai_gateway if provider == "openai" else self.anthropic_gateway
+        return tuple(id.strip() for id in told.split(",") if id.strip())
+
+    @model_validator(mode="after")
+    def _something_to_read(self) -> Self:
+        if self.openai_admin_key is None and self.anthropic_admin_key is None:
+            raise ValueError("set TALLY_OPENAI_ADMIN_KEY or TALLY_ANTHROPIC_ADMIN_KEY, or both")
+        if any(id.startswith("apikey_") for id in self.gateway_of("anthropic")):
+            raise ValueError("TALLY_ANTHROPIC_GATEWAY takes workspaces: Anthropic's cost report names no keys")
+        return self
 
 
 class DashboardSettings(_Settings):

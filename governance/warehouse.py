@@ -8,6 +8,7 @@ only when its URL is opened, so that a small function does not carry the librari
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any, Protocol
 
 Row = Mapping[str, Any]
@@ -29,6 +30,12 @@ class Warehouse(Protocol):
 
     def replace(self, table: str, rows: Sequence[Row]) -> None:
         """Make `rows` the whole content of a small table, all at once. Raises WarehouseError and changes nothing."""
+
+    def rewrite(self, table: str, view: str, column: str, days: Sequence[date]) -> None:
+        """Replace the rows of `table` whose `column` is one of `days` by those that `view` has for them, all at once.
+
+        The view has the table's columns. Raises WarehouseError and changes nothing.
+        """
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The rows of a BigQuery SELECT; `params` gives the value of each @name in it. Raises WarehouseError."""
@@ -58,3 +65,9 @@ def open_warehouse(url: str) -> Warehouse:
 
         return DuckDBWarehouse(rest)
     raise ValueError("a warehouse is bigquery://project, http://host:port or duckdb:///path")
+
+
+def on_days(column: str, days: Sequence[date]) -> str:
+    """The condition that a DATE column is one of `days`; as text, so that an engine leaves out all other partitions."""
+    listed = ", ".join(f"DATE '{day:%Y-%m-%d}'" for day in days)
+    return f"{column} IN ({listed})"

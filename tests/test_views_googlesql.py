@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pytest
 
+from governance.bigquery_warehouse import rewriting
 from governance.duckdb_warehouse import DuckDBWarehouse
 from governance.events import UsageEvent
 from governance.schema import View, read_tables, read_views
@@ -15,6 +17,8 @@ from tests.googlesql import Reference
 from tests.warehouse_rows import NOON, Row, random_company
 
 VIEWS = read_views()
+NOW = {"closed_at", "looked_at"}  # when it was asked: another moment for each of the two
+AGES = ("data_checks", "Fresh")  # and what is measured from then
 
 
 def reference(content: dict[str, list[Row]] | None = None) -> Reference:
@@ -51,6 +55,18 @@ def test_googlesql_accepts_every_view_as_bigquery_is_given_it() -> None:
     )
 
 
+def test_googlesql_accepts_the_statement_that_rewrites_days_of_a_table() -> None:
+    google = reference()
+    for view in VIEWS:
+        columns, _ = google.query(view.sql)
+        google.add(view.name, columns, [])
+    pairs = {"person_rollup": "live_usage", "team_rollup": "team_usage", "statements": "statement_lines"}
+    for table in read_tables():
+        if table.name in pairs:
+            column = table.partition or ""
+            google.analyse(rewriting(table, pairs[table.name], column, [date(2026, 11, 1), date(2026, 11, 2)]))
+
+
 def test_googlesql_refuses_what_duckdb_would_let_pass() -> None:
     with pytest.raises(Exception, match="neither grouped nor aggregated"):
         reference().analyse("SELECT team, COUNT(*) FROM tally.events GROUP BY tool")
@@ -81,13 +97,16 @@ def test_every_view_has_the_rows_of_the_reference_implementation(seed: int) -> N
 
 
 def assert_same(name: str, expected: list[Row], found: list[Row]) -> None:
-    def key(row: Row) -> str:
-        return repr([(k, v) for k, v in sorted(row.items()) if isinstance(v, str | date | None)])
+    def key(row: Row) -> str:  # exact values: two that are equal look the same, whatever the engine's decimals
+        exact = [(k, v) for k, v in sorted(row.items()) if k not in NOW and not isinstance(v, float)]
+        return repr([(k, f"{v.normalize():f}" if isinstance(v, Decimal) else str(v)) for k, v in exact])
 
     assert len(found) == len(expected), name
     for theirs, ours in zip(sorted(expected, key=key), sorted(found, key=key), strict=True):
         assert list(theirs) == list(ours), name
         for column, value in theirs.items():
+            if column in NOW or (column == "value" and (name, theirs["name"]) == AGES):
+                continue
             if isinstance(value, float):
                 assert math.isclose(value, ours[column], rel_tol=1e-9), (name, column, theirs, ours)
             else:

@@ -1,22 +1,22 @@
 -- Grain: one row.
--- How fresh and how sure the numbers are. duplicates: stored copies beyond the first. counted_share: of the requests
--- that used tokens, those whose tokens we counted ourselves. fallback_share: of the cost at list prices, that of models
--- the price book does not know. unpriced_requests: those with tokens and no price at all. shelved: messages that ingest
--- could not read.
+-- How fresh and how sure the numbers are. duplicates: stored copies beyond the first. late_events: those that came in more
+-- than an hour after they took place. counted_share: of the calls that used tokens, those whose tokens we counted
+-- ourselves. fallback_share: of the cost at list prices, that of models the price book does not know. unpriced_requests:
+-- calls with tokens and no price at all. shelved: messages that ingest could not read.
 WITH totals AS (
   SELECT
-    MAX(occurred_at) AS newest_event_at,
-    COUNT(*) AS requests,
-    COUNTIF(usage_source = 'counted') AS counted,
-    COUNTIF(usage_source <> 'none') AS used,
+    MAX(last_at) AS newest_event_at,
+    MAX(newest_received_at) AS newest_received_at,
+    SUM(requests) AS requests,
+    SUM(calls) AS calls,
+    SUM(copies) AS copies,
+    SUM(late_events) AS late_events,
+    SUM(IF(usage_source = 'counted', calls, 0)) AS counted,
+    SUM(IF(usage_source <> 'none', calls, 0)) AS used,
     SUM(IF(price_source = 'fallback', CAST(list_cost_usd AS FLOAT64), 0.0)) AS fallback_cost,
     SUM(CAST(list_cost_usd AS FLOAT64)) AS list_cost,
-    COUNTIF(price_source = 'missing') AS unpriced
-  FROM tally.requests
-),
-
-stored AS (
-  SELECT COUNT(*) AS copies, MAX(received_at) AS newest_received_at FROM tally.events
+    SUM(IF(price_source = 'missing', calls, 0)) AS unpriced
+  FROM tally.team_daily
 ),
 
 unread AS (
@@ -25,13 +25,13 @@ unread AS (
 
 SELECT
   totals.newest_event_at,
-  stored.newest_received_at,
-  totals.requests,
-  stored.copies - totals.requests AS duplicates,
+  totals.newest_received_at,
+  IFNULL(totals.requests, 0) AS requests,
+  IFNULL(totals.copies - totals.calls, 0) AS duplicates,
+  IFNULL(totals.late_events, 0) AS late_events,
   SAFE_DIVIDE(totals.counted, totals.used) AS counted_share,
   SAFE_DIVIDE(totals.fallback_cost, totals.list_cost) AS fallback_share,
-  totals.unpriced AS unpriced_requests,
+  IFNULL(totals.unpriced, 0) AS unpriced_requests,
   unread.messages AS shelved
 FROM totals
-CROSS JOIN stored
 CROSS JOIN unread

@@ -28,6 +28,14 @@ SELECT
   SUM(reasoning_tokens) AS reasoning_tokens,
   SUM(cost_usd) AS cost_usd,
   SUM(list_cost_usd) AS list_cost_usd,
-  SUM(gateway_cost_usd) AS gateway_cost_usd
+  SUM(gateway_cost_usd) AS gateway_cost_usd,
+  SUM(calls) AS calls,
+  SUM(used_calls) AS used_calls,
+  SUM(copies) AS copies,
+  SUM(late_events) AS late_events,
+  SUM(unpriced_requests) AS unpriced_requests,
+  SUM(fallback_cost_usd) AS fallback_cost_usd,
+  MAX(last_at) AS last_at,
+  MAX(newest_received_at) AS newest_received_at
 FROM named
 GROUP BY day, shown_as, tool, provider, model

@@ -1,5 +1,6 @@
--- Grain: one row per request of a person (event_id).
--- A person's own requests, one by one. Only ever read with person = @person, the viewer.
+-- Grain: one row per call of a person (event_id).
+-- A person's own requests, one by one, and the calls that another call of the same request replaced (superseded). Only
+-- ever read with person = @person, the viewer.
 SELECT
   event_id,
   occurred_at,
@@ -22,6 +23,9 @@ SELECT
   output_tokens,
   reasoning_tokens,
   cost_usd,
+  list_cost_usd,
+  billing_mode,
+  superseded,
   latency_ms,
   time_to_first_token_ms
 FROM tally.requests

@@ -5,7 +5,11 @@
 WITH teams AS (
   SELECT team FROM tally.people
   UNION DISTINCT
-  SELECT IFNULL(team, '') AS team FROM tally.events WHERE team IS NOT NULL OR key_kind = 'human'
+  SELECT IFNULL(team, '') AS team FROM tally.team_rollup WHERE team IS NOT NULL OR key_kind = 'human'
+  UNION DISTINCT
+  SELECT IFNULL(team, '') AS team
+  FROM tally.events
+  WHERE occurred_at >= TIMESTAMP(CURRENT_DATE()) AND (team IS NOT NULL OR key_kind = 'human')
 ),
 
 sizes AS (

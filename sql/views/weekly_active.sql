@@ -1,16 +1,16 @@
--- Grain: one row per ISO week, from the week of the first event to this week.
--- How many people used the tools: at least one answered request with output, from a person's key. Counts under five
--- are null. roster_people were on the roster on at least one day of the week. A week is complete when its Sunday is
--- over (UTC).
+-- Grain: one row per ISO week, from the week of the first complete day with events to this week.
+-- How many people used the tools: at least one answered request with output, from a person's key, on a day that is over
+-- (today is not read). Counts under five are null. roster_people were on the roster on at least one day of the week. A
+-- week is complete when its Sunday is over (UTC).
 WITH active AS (
-  SELECT DATE_TRUNC(DATE(occurred_at), WEEK(MONDAY)) AS week, COUNT(DISTINCT person) AS people
-  FROM tally.events
-  WHERE status = 'ok' AND output_tokens > 0 AND key_kind = 'human'
+  SELECT DATE_TRUNC(day, WEEK(MONDAY)) AS week, COUNT(DISTINCT person) AS people
+  FROM tally.person_days
+  WHERE day < CURRENT_DATE()
   GROUP BY week
 ),
 
 first_event AS (
-  SELECT DATE_TRUNC(DATE(MIN(occurred_at)), WEEK(MONDAY)) AS first_week FROM tally.events
+  SELECT DATE_TRUNC(MIN(day), WEEK(MONDAY)) AS first_week FROM tally.team_rollup WHERE day < CURRENT_DATE()
 ),
 
 weeks AS (

@@ -1,0 +1,47 @@
+-- Grain: one row per day (UTC) and every other column that is not a sum: the grain of the table person_rollup.
+-- What was consumed, by person, read from the events themselves. Only ever read for a few days: the rollup is made from
+-- it, and pages read today from it.
+SELECT
+  day,
+  person,
+  team,
+  key_id,
+  key_kind,
+  tool,
+  route,
+  provider,
+  model_requested,
+  model,
+  billing_mode,
+  usage_source,
+  IFNULL(service_tier, 'standard') AS service_tier,
+  IFNULL(residency, '') AS residency,
+  context_band,
+  cost_reported,
+  COUNTIF(NOT superseded) AS requests,
+  COUNT(*) AS calls,
+  COUNTIF(status = 'error' AND NOT superseded) AS errors,
+  COUNTIF(status = 'aborted' AND NOT superseded) AS aborted,
+  COUNTIF(status = 'refused') AS refused,
+  COUNTIF(status = 'ok' AND output_tokens > 0 AND NOT superseded) AS answered,
+  SUM(input_tokens) AS input_tokens,
+  SUM(cache_read_tokens) AS cache_read_tokens,
+  SUM(cache_write_5m_tokens) AS cache_write_5m_tokens,
+  SUM(cache_write_1h_tokens) AS cache_write_1h_tokens,
+  SUM(output_tokens) AS output_tokens,
+  SUM(reasoning_tokens) AS reasoning_tokens,
+  SUM(input_audio_tokens) AS input_audio_tokens,
+  SUM(input_image_tokens) AS input_image_tokens,
+  SUM(output_audio_tokens) AS output_audio_tokens,
+  SUM(output_image_tokens) AS output_image_tokens,
+  SUM(web_searches) AS web_searches,
+  CAST(IFNULL(SUM(provider_cost_usd), BIGNUMERIC '0') AS BIGNUMERIC) AS provider_cost_usd,
+  CAST(IFNULL(SUM(gateway_cost_usd), NUMERIC '0') AS NUMERIC) AS gateway_cost_usd,
+  SUM(copies) AS copies,
+  COUNTIF(received_at > TIMESTAMP_ADD(occurred_at, INTERVAL 1 HOUR)) AS late_events,
+  MAX(occurred_at) AS last_at,
+  MAX(newest_received_at) AS newest_received_at
+FROM tally.events_once
+GROUP BY
+  day, person, team, key_id, key_kind, tool, route, provider, model_requested, model, billing_mode, usage_source,
+  IFNULL(service_tier, 'standard'), IFNULL(residency, ''), context_band, cost_reported

@@ -1,0 +1,45 @@
+-- Grain: one row per day (UTC) and every other column that is not a sum: the grain of the table team_rollup.
+-- What was consumed, by team: person_usage without persons and keys. The rollup of teams is made from it, and pages read
+-- today from it.
+SELECT
+  day,
+  team,
+  key_kind,
+  tool,
+  route,
+  provider,
+  model_requested,
+  model,
+  billing_mode,
+  usage_source,
+  service_tier,
+  residency,
+  context_band,
+  cost_reported,
+  SUM(requests) AS requests,
+  SUM(calls) AS calls,
+  SUM(errors) AS errors,
+  SUM(aborted) AS aborted,
+  SUM(refused) AS refused,
+  SUM(answered) AS answered,
+  SUM(input_tokens) AS input_tokens,
+  SUM(cache_read_tokens) AS cache_read_tokens,
+  SUM(cache_write_5m_tokens) AS cache_write_5m_tokens,
+  SUM(cache_write_1h_tokens) AS cache_write_1h_tokens,
+  SUM(output_tokens) AS output_tokens,
+  SUM(reasoning_tokens) AS reasoning_tokens,
+  SUM(input_audio_tokens) AS input_audio_tokens,
+  SUM(input_image_tokens) AS input_image_tokens,
+  SUM(output_audio_tokens) AS output_audio_tokens,
+  SUM(output_image_tokens) AS output_image_tokens,
+  SUM(web_searches) AS web_searches,
+  CAST(SUM(provider_cost_usd) AS BIGNUMERIC) AS provider_cost_usd,
+  CAST(SUM(gateway_cost_usd) AS NUMERIC) AS gateway_cost_usd,
+  SUM(copies) AS copies,
+  SUM(late_events) AS late_events,
+  MAX(last_at) AS last_at,
+  MAX(newest_received_at) AS newest_received_at
+FROM tally.person_usage
+GROUP BY
+  day, team, key_kind, tool, route, provider, model_requested, model, billing_mode, usage_source, service_tier,
+  residency, context_band, cost_reported
