@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,6 +37,7 @@ from governance.schema import read_tables, read_views
 from governance.warehouse import Warehouse, WarehouseError, open_warehouse
 from tests.conftest import ROOT, eventually, free_port
 from tests.googlesql import Reference
+from tests.warehouse_rows import event_row, price_rows
 
 PEOPLE = """email,name,team,role,joined_on,left_on
 ada@example.com,Ada,Search,lead,2020-01-06,
@@ -111,14 +112,10 @@ def spend(
 
 @pytest.fixture(autouse=True)
 def book(monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
-    rows = [
-        {"provider": provider, "model": model, "token_kind": kind, "modifier": "standard", "usd_per_mtok": Decimal(10),
-         "valid_from": datetime(2020, 1, 1, tzinfo=UTC), "source": "tally"}
-        for provider, model in (("test", "ten"), ("*", "*"))
-        for kind in kinds
-    ]  # fmt: skip
-    monkeypatch.setattr("governance.prices.rows_for_warehouse", lambda: rows)
+    flat = ("10",) * 5
+    day = date(1970, 1, 1)
+    rows = price_rows("test", "ten", *flat, valid_from=day) + price_rows("*", "*", *flat, valid_from=day)
+    monkeypatch.setattr("governance.prices.rows_for_warehouse", lambda contract=None: rows)
 
 
 @pytest.fixture
@@ -138,7 +135,7 @@ def room(tmp_path: Path, board: Board, clock: Clock) -> Room:
     warehouse = open_warehouse("duckdb://:memory:")
     warehouse.apply_schema()
     return Room(
-        warehouse, open_registry(f"sqlite://{tmp_path}/registry.db"), [board], tmp_path, "", 86400.0, clock
+        warehouse, open_registry(f"sqlite://{tmp_path}/registry.db"), [board], tmp_path, "", 86400.0, 5, clock
     )  # fmt: skip
 
 
@@ -342,6 +339,9 @@ class Down:
     def replace(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         raise WarehouseError("away")
 
+    def rewrite(self, table: str, view: str, column: str, days: Sequence[date]) -> None:
+        raise WarehouseError("away")
+
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         raise WarehouseError("away")
 
@@ -410,6 +410,9 @@ class Overheard:
     def replace(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self._warehouse.replace(table, rows)
 
+    def rewrite(self, table: str, view: str, column: str, days: Sequence[date]) -> None:
+        self._warehouse.rewrite(table, view, column, days)
+
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         self.asked.append((sql, dict(params or {})))
         return self._warehouse.query(sql, params)
@@ -418,18 +421,68 @@ class Overheard:
         self._warehouse.apply_schema()
 
 
-def test_a_tick_asks_three_questions_whatever_the_number_of_budgets_and_bigquery_would_accept_each(room: Room) -> None:
-    overheard = Overheard(room.warehouse)
+def test_a_tick_asks_as_many_questions_for_one_budget_as_for_thirty_and_bigquery_would_accept_each(
+    room: Room, tmp_path: Path
+) -> None:
+    overheard, again = Overheard(room.warehouse), Overheard(room.warehouse)
     tick(replace(room, warehouse=overheard))
+    teams = "".join(f"p{n}@example.com,P,Team {n},engineer,2020-01-06,\n" for n in range(30))
+    (tmp_path / "people.csv").write_text(PEOPLE + teams)
+    more = "".join(f"  - {{scope: team, name: Team {n}, amount_usd: 1}}\n" for n in range(30))
+    (tmp_path / "budgets.yaml").write_text(BUDGETS + more)
+    tick(replace(room, warehouse=again))
     google = Reference()
     for table in read_tables():
         google.add(table.name, [(field.name, field.type) for field in table.fields], [])
     for view in read_views():
         columns, _ = google.query(view.sql)
         google.add(view.name, columns, [])
-    assert len(overheard.asked) == 3
+    assert len(overheard.asked) == len(again.asked) < 12
     for sql, params in overheard.asked:
         google.analyse(sql, params)
+
+
+# Models without a price
+
+
+def mystery(warehouse: Warehouse, count: int, model: str = "mystery-1") -> None:
+    """So many requests to a model that no book knows."""
+    rows = [
+        event_row(f"{model}-{n}", provider="openai", model=model, model_requested=model, occurred_at=NOON)
+        for n in range(count)
+    ]
+    assert warehouse.append("events", rows) == {}
+
+
+def test_a_model_the_book_lacks_is_told_once_and_not_with_every_request(room: Room, board: Board, clock: Clock) -> None:
+    for more in range(1, 4):
+        mystery(room.warehouse, 40 * more)
+        tick(room)
+        clock.pass_(minutes=5)
+    clock.pass_(days=20)  # another month: nothing new about it
+    tick(room)
+    assert [message.subject for message in board.taken] == ["Tally: no price for openai/mystery-1"]
+    assert board.taken[0].to == ("eve@example.com",)
+    assert "40 calls so far are costed at the fallback price: $0.44" in board.taken[0].text
+    (row,) = room.warehouse.query("SELECT model, price_source, calls, cost_usd FROM tally.unpriced_models")
+    assert row == {"model": "mystery-1", "price_source": "fallback", "calls": 120, "cost_usd": Decimal("1.32")}
+    mystery(room.warehouse, 1, "mystery-2")
+    clock.pass_(hours=25)
+    tick(room)
+    assert len(board.taken) == 2
+
+
+def test_a_tick_rolls_up_closes_the_month_before_and_posts_what_changes_later(room: Room, clock: Clock) -> None:
+    spend(room.warehouse, 10, at=datetime(2026, 10, 20, 12, tzinfo=UTC))
+    done = tick(room)
+    assert (done["rolled_up"], done["closed"], done["adjustments"]) == (["2026-10-20"], ["2026-10-01"], 0)
+    spend(room.warehouse, 5, at=datetime(2026, 10, 21, 12, tzinfo=UTC), received_at=NOON)
+    clock.pass_(hours=25)  # all days are looked at once a day
+    done = tick(room)
+    assert (done["rolled_up"], done["closed"], done["adjustments"]) == (["2026-10-21"], [], 1)
+    (row,) = room.warehouse.query("SELECT reason, cost_usd FROM tally.adjustment_ledger")
+    assert row == {"reason": "late_event", "cost_usd": Decimal(5)}
+    assert tick(room)["adjustments"] == 0
 
 
 # Reference tables
@@ -446,6 +499,32 @@ def test_policy_and_prices_are_loaded_when_they_change_and_only_then(room: Room,
     assert tick(room)["loaded"] == ["prices"]  # somebody emptied it
     assert room.warehouse.query("SELECT COUNT(*) AS n FROM tally.prices")[0]["n"] == 10
     assert room.registry.get(LOADED, "people")
+
+
+def test_seats_and_cost_centres_are_loaded_and_so_is_what_the_company_pays(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the book itself
+    (tmp_path / "teams.csv").write_text("team,cost_centre\nSearch,CC-1\n")
+    (tmp_path / "seats.csv").write_text(
+        "email,provider,plan,usd_per_month,from,to\nada@example.com,anthropic,Max,100,2026-01-01,\n"
+    )
+    discount = "discounts: [{provider: openai, model: gpt-4o, percent: 10, valid_from: 2026-01-01}]\n"
+    (tmp_path / "prices.yaml").write_text(discount)
+    assert tick(room)["loaded"] == ["people", "prices", "seats", "teams"]
+    assert tick(room)["loaded"] == []
+    (seat,) = room.warehouse.query("SELECT person, usd_per_month, valid_to FROM tally.seats")
+    assert seat == {"person": "ada@example.com", "usd_per_month": 100, "valid_to": None}
+    assert room.warehouse.query("SELECT * FROM tally.teams") == [{"team": "Search", "cost_centre": "CC-1"}]
+    paid = (
+        "SELECT usd_per_million AS usd FROM tally.prices WHERE price_list = 'contract' AND model = 'gpt-4o'"
+        " AND token_kind = 'input' AND service_tier = 'standard'"
+    )
+    assert room.warehouse.query(paid) == [{"usd": Decimal("2.25")}]
+    (tmp_path / "seats.csv").unlink()
+    (tmp_path / "prices.yaml").write_text(discount.replace("10", "20"))
+    assert tick(room)["loaded"] == ["prices", "seats"]
+    assert room.warehouse.query(paid) == [{"usd": Decimal(2)}]
 
 
 def test_a_load_that_failed_is_done_again(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,10 +628,13 @@ def test_served_by_the_functions_framework_it_tells_slack_and_mail_and_keeps_the
         hook.status = 403
         first = requests.post(url, timeout=60)
         assert first.status_code == 200, first.text
-        assert (first.json()["failed"], first.json()["sent"]) == (1, 4)  # company and Search, by mail alone
+        assert (first.json()["failed"], first.json()["sent"]) == (
+            1,
+            5,
+        )  # company, Search and the unknown model, by mail alone
         hook.status = 200
         second = requests.post(url, timeout=60)
-        assert second.json()["sent"] == 3
+        assert second.json()["sent"] == 4
         assert requests.post(url, timeout=60).json()["sent"] == 0
         (tmp_path / "people.csv").write_text("nonsense")
         broken = requests.post(url, timeout=60)
@@ -564,11 +646,11 @@ def test_served_by_the_functions_framework_it_tells_slack_and_mail_and_keeps_the
         server_side = mail.server
         eventually(lambda: not (getattr(server_side, "_clients", ()) or getattr(server_side, "_active_count", 0)))
         mail.stop()
-    assert len(hook.texts) == 3
+    assert len(hook.texts) == 4
     assert all("https://tally.example.com" in text for text in hook.texts)
     assert sorted(map(sorted, mail.handler.to)) == [
         ["ada@example.com", "eve@example.com"], ["ada@example.com", "eve@example.com"],
-        ["eve@example.com"], ["eve@example.com"],
+        ["eve@example.com"], ["eve@example.com"], ["eve@example.com"],
     ]  # fmt: skip
     written = log.read_text()
     assert "an alert was not delivered" in written

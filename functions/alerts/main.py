@@ -44,6 +44,7 @@ def _room(settings: AlertsSettings) -> Room:
         policy_dir=settings.policy_dir,
         dashboard_url=settings.dashboard_url,
         stale_after_s=settings.stale_after_s,
+        close_day=settings.close_day,
         clock=lambda: datetime.now(UTC),
     )
 

@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Delivery:
-    """One message by one channel. Budget, period, threshold and channel name it for ever."""
+    """One message by one channel. What it is about, period, threshold and channel name it for ever."""
 
-    budget: str
+    about: str
     period: str
     threshold: int
     channel: Channel
@@ -35,7 +35,7 @@ class Delivery:
     @property
     def id(self) -> str:
         """The name of this delivery in the registry."""
-        return f"{self.budget}|{self.period}|{self.threshold}|{self.channel.name}"
+        return f"{self.about}|{self.period}|{self.threshold}|{self.channel.name}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Outbox:
     def _note(self, item: Due, state: str, version: str | None) -> str:
         delivery = item.delivery
         fields: dict[str, Any] = {
-            "budget": delivery.budget,
+            "about": delivery.about,
             "period": delivery.period,
             "threshold": delivery.threshold,
             "channel": delivery.channel.name,
