@@ -1,4 +1,4 @@
-"""The cloud on a laptop: `python -m local demo`, `python -m local up`, `python -m local sql "SELECT …"`."""
+"""The cloud on a laptop: `python -m local demo`, `up`, `sql "SELECT …"`, `export chargeback --month 2026-10`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from governance.policy import PolicyError
 from governance.warehouse import WarehouseError
+from local.export import CannotExport, add_arguments, export
 from local.home import ROOT, AlreadyRunning, NotRunning
 
 
@@ -29,6 +30,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     up.add_argument("--env-file", type=Path, default=ROOT / ".env", help="where the provider keys stand")
     sql = commands.add_parser("sql", help="ask the running warehouse; a JSON object per row")
     sql.add_argument("query", help="BigQuery SQL, such as SELECT * FROM tally.data_freshness")
+    add_arguments(commands.add_parser("export", help="a month of charges, as CSV"))
     return parser.parse_args(argv)
 
 
@@ -36,10 +38,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command. The exit status: 0 well, 1 it failed, 2 it could not begin."""
     given = _arguments(argv)
     try:
-        if given.command == "sql":
+        if given.command in ("sql", "export"):
             from local.sql import ask
 
-            ask(given.query)
+            ask(given.query) if given.command == "sql" else export(given)
             return 0
         from local.launch import CannotStart, Options, launch
 
@@ -61,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         except CannotStart as error:
             print(f"Tally cannot start: {error}", file=sys.stderr)
             return 2
-    except (NotRunning, AlreadyRunning, PolicyError) as error:
+    except (NotRunning, AlreadyRunning, PolicyError, CannotExport) as error:
         print(str(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before there was anything to stop

@@ -21,6 +21,8 @@ SWITCH_DAYS: Final = 9.0  # until a person tries it, on average
 PILOT_TEAM: Final = "Growth"  # takes the agents up together, and mostly drops them again
 PILOT_DAY, PILOT_WEEKS, PILOT_REMAINS = 10, 3, 0.04
 NEVER: Final = 10**6
+PREVIEW: Final = "claude-next-preview"  # a model that no price book knows: somebody tries it now and then
+_SHARE_PREVIEW, _SHARE_FAST, _SHARE_PRIORITY, _SHARE_FLEX = 0.004, 0.02, 0.06, 0.15  # of the sessions that could
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,3 +229,14 @@ def model_of(agent: Agent, who: Member, day: date, first_day: date) -> str:
     """The model this agent asks for on this day: the new one once it is out and this member has come to it."""
     out = first_day + timedelta(days=LAUNCH_DAY + round(who.switches_after))
     return agent.new_model if agent.new_model is not None and day >= out else agent.model
+
+
+def terms_of(agent: Agent, model: str, fate: float) -> tuple[str, str]:
+    """(model, service tier) of a session, by a number between 0 and 1: a few are served otherwise."""
+    if agent.tool == "claude-code":
+        if fate < _SHARE_PREVIEW:
+            return PREVIEW, "standard"
+        return model, "fast" if "opus" in model and fate < _SHARE_PREVIEW + _SHARE_FAST else "standard"
+    if agent is CODEX:
+        return model, "priority" if fate < _SHARE_PRIORITY else "standard"
+    return model, "flex" if agent is EDITOR and fate < _SHARE_FLEX else "standard"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from governance.policy import Person
 from governance.warehouse import Warehouse
-from local.company import DAYS, EDITOR, Agent, Member, effort, members, model_of
+from local.company import DAYS, EDITOR, PREVIEW, Agent, Member, effort, members, model_of, terms_of
 from local.ledger import KINDS, PriceList
 
 Progress = Callable[[int, int], None]  # days done, days to do
@@ -27,7 +27,16 @@ SEED: Final = 20_261_123
 ID: Final = "history-"
 BATCH_ROWS: Final = 8_000
 _DAY_S: Final = 86_400.0
-_SHARE_ERROR, _SHARE_ABORTED, _SHARE_UNTOLD, _SHARE_SIDE = 0.012, 0.008, 0.006, 0.08
+_SHARE_ERROR, _SHARE_ABORTED, _SHARE_UNTOLD, _SHARE_SIDE, _SHARE_SEARCH = 0.012, 0.008, 0.006, 0.08, 0.03
+_UNTOLD: Final[dict[str, Any]] = {  # what no request of the past has
+    "superseded": False,
+    "input_audio_tokens": 0,
+    "input_image_tokens": 0,
+    "output_audio_tokens": 0,
+    "output_image_tokens": 0,
+    "provider_cost_usd": None,
+    "raw_usage": None,
+}
 _ERRORS: Final = ((429, "RateLimitError"), (529, "InternalServerError"), (500, "InternalServerError"))
 _CONTEXT_START: Final = (11.15, 0.45)  # of an agent's first turn, lognormal: system prompt, tools, the first files
 _CONTEXT_GROWTH: Final = (8.7, 0.9)  # tokens that each turn adds
@@ -61,7 +70,7 @@ def _session(
     at = begin + np.cumsum(gaps)
     at = at[at < _DAY_S]
     tokens = _agent_tokens(len(at), dice) if agent.turns == "agent" else _completion_tokens(len(at), agent, dice)
-    model = model_of(agent, who, day, first_day)
+    model, tier = terms_of(agent, model_of(agent, who, day, first_day), dice.random())
     session_id = dice.bytes(16).hex() if agent.turns == "agent" else None
     known = min(len(agent.versions) - 1, max(0, (day - first_day).days) * len(agent.versions) // DAYS)
     version = agent.versions[known if dice.random() < 0.7 else max(0, known - 1)]
@@ -69,7 +78,9 @@ def _session(
     fate = dice.random(len(at))
     speed = dice.lognormal(6.9, 0.45, len(at))
     pace = dice.uniform(7, 16, len(at))
-    fixed = {
+    searching = agent.route in ("messages", "responses") and agent.turns == "agent"
+    searches = (dice.random(len(at)) < _SHARE_SEARCH).astype(np.int64) * dice.integers(1, 4, len(at)) * searching
+    fixed = _UNTOLD | {
         "schema_version": 1,
         "person": who.person,
         "team": who.team,
@@ -84,16 +95,23 @@ def _session(
         "stream": agent.turns == "agent" or agent is EDITOR,
         "billing_mode": "subscription" if who.subscription and agent.tool == "claude-code" else "metered",
         "residency": None,
-        "long_context": False,
     }
     rows = []
     for turn, second in enumerate(at.tolist()):
         counts = {kind: int(tokens[kind][turn]) for kind in tokens}
-        if asks[turn] != model:  # a title, a summary: short, and nothing cached
+        side = asks[turn] != model
+        if side:  # a title, a summary: short, and nothing cached
             counts = dict.fromkeys(tokens, 0) | {"input_tokens": 900 + counts["output_tokens"], "output_tokens": 24}
         rows.append(
             fixed
-            | _outcome(float(fate[turn]), counts, float(speed[turn]), float(pace[turn]), agent)
+            | _outcome(
+                float(fate[turn]),
+                counts | {"web_searches": 0 if side else int(searches[turn])},
+                float(speed[turn]),
+                float(pace[turn]),
+                agent,
+                "standard" if side else tier,
+            )
             | {
                 "occurred_at": midnight + timedelta(seconds=second),
                 "received_at": midnight + timedelta(seconds=second + 2.5),
@@ -129,7 +147,7 @@ def _completion_tokens(turns: int, agent: Agent, dice: np.random.Generator) -> d
     ) | {"input_tokens": dice.lognormal(*_PROMPT, turns).astype(np.int64) + 1, "output_tokens": output}
 
 
-def _outcome(fate: float, counts: Mapping[str, int], speed_ms: float, pace_ms: float, agent: Agent) -> Row:
+def _outcome(fate: float, counts: Mapping[str, int], speed_ms: float, pace_ms: float, agent: Agent, tier: str) -> Row:
     """How a request ended, and what follows for its counts and times."""
     if agent.provider != "anthropic":  # what is written to a cache costs nothing extra there, and is not told apart
         counts = {**counts, "input_tokens": counts["input_tokens"] + counts["cache_write_5m_tokens"]}
@@ -141,7 +159,7 @@ def _outcome(fate: float, counts: Mapping[str, int], speed_ms: float, pace_ms: f
         "http_status": 200,
         "error_class": None,
         "usage_source": "provider",
-        "service_tier": "standard" if agent.provider == "anthropic" else "default",
+        "service_tier": tier,
         "time_to_first_token_ms": round(speed_ms),
         "latency_ms": round(speed_ms + counts["output_tokens"] * pace_ms),
         **counts,
@@ -163,21 +181,24 @@ def _outcome(fate: float, counts: Mapping[str, int], speed_ms: float, pace_ms: f
         )
     fate -= _SHARE_ERROR
     if fate < _SHARE_ABORTED:
-        return ended | {"status": "aborted", "usage_source": "counted", "service_tier": None}
+        return ended | {"status": "aborted", "usage_source": "counted"}
     if fate < _SHARE_ABORTED + _SHARE_UNTOLD:
-        return ended | {"usage_source": "counted", "service_tier": None}
+        return ended | {"usage_source": "counted"}
     return ended
 
 
 def _with_gateway_cost(row: Row, prices: PriceList) -> Row:
-    """The row with the model served, and the gateway's own figure, which knows no aborted request."""
+    """The row with the model served, and LiteLLM's own figure: no aborted request, no search, no unknown model."""
     failed = row["status"] == "error"
     row["model"] = None if failed else row["model_requested"]
     row["gateway_cost_usd"] = None
     if not failed and row["usage_source"] == "provider":
-        book = prices(row["provider"], row["model"], row["occurred_at"].replace(hour=0, minute=0))
-        cost = sum((row[f"{kind}_tokens"] * book.get(kind, book["input"]) for kind in KINDS), Decimal(0))
-        row["gateway_cost_usd"] = (cost / 1_000_000).quantize(Decimal("1e-9"))
+        row["gateway_cost_usd"] = Decimal(0)
+        if row["model"] != PREVIEW:
+            day, tier = row["occurred_at"].date(), row["service_tier"]
+            book = prices(row["provider"], row["model"], day, tier, "", 0)
+            cost = sum((row[f"{kind}_tokens"] * book.get(kind, book["input"]) for kind in KINDS), Decimal(0))
+            row["gateway_cost_usd"] = (cost / 1_000_000).quantize(Decimal("1e-9"))
     return row
 
 
@@ -217,17 +238,24 @@ def seed(
     now: datetime,
     prices: PriceList,
     progress: Progress,
+    bill: Callable[[list[Row]], None] = lambda rows: None,
 ) -> int:
-    """Append what the past lacks, oldest first, in whole days, so that a stop loses nothing. Returns rows."""
+    """Append what the past lacks, oldest first, in whole days, so that a stop loses nothing. Returns rows.
+
+    `bill` is given the same rows first, so that no day is in the warehouse and on no bill.
+    """
     total, batch = 0, list[Row]()
     oldest, newest = _span(warehouse)
     done = days = 0
     for done, days, rows in missing(people, key_ids, oldest, newest, now, prices):
         batch += rows
         if len(batch) >= BATCH_ROWS:
+            bill(batch)
             total += _append(warehouse, batch)
             batch = []
             progress(done, days)
+    if batch:
+        bill(batch)
     total += _append(warehouse, batch)
     progress(done, days)
     return total

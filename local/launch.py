@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import requests
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -23,11 +24,12 @@ from governance.policy import Person, Policy, read_policy
 from governance.warehouse import Warehouse, open_warehouse
 from local.company import SERVICES
 from local.home import ROOT, Home, Kind
-from local.ledger import book_prices
+from local.ledger import list_prices, prices_of
 from local.services import ServiceFailed, Services, first_failure
-from local.stack import DASHBOARD_PORT, PROVIDER_KEYS, PROXY_PORT, Ports, Stack, clean_environment
+from local.stack import ADMIN_SETTINGS, DASHBOARD_PORT, PROVIDER_KEYS, PROXY_PORT, Ports, Stack, clean_environment
 
 FIRST_TICK_S: Final = 60.0  # the first tick loads prices and people; a page drawn before it would show no dollars
+BILLS_EVERY_S: Final = 600.0
 HEAVY_TEAM: Final = "Platform"
 
 
@@ -93,8 +95,14 @@ def _provider_keys(file: Path) -> dict[str, str]:
     return found
 
 
+def _admin_settings(file: Path) -> dict[str, str]:
+    """What the bills function is told, where there is an admin key for it to read with."""
+    found = {name: value for name, value in read_env_file(file).items() if name in ADMIN_SETTINGS and value}
+    return found if any(name.endswith("_ADMIN_KEY") for name in found) else {}
+
+
 async def _tick(http: aiohttp.ClientSession, url: str) -> str | None:
-    """One tick of the scheduler: a POST to the alerts function. What went wrong, or None."""
+    """One tick of the scheduler: a POST to a function. What went wrong, or None."""
     try:
         async with http.post(url, json={}) as answer:
             # 503: it will be done later, such as telling people of a budget when newer data is there.
@@ -108,14 +116,18 @@ def _loaded(warehouse: Warehouse) -> bool:
     return all(warehouse.query(counts)[0].values())
 
 
-async def _tick_on(http: aiohttp.ClientSession, url: str, every_s: float, screen: Console) -> None:
-    """The scheduler, from the second tick on. It says when a tick goes wrong, once, and goes on."""
+async def _tick_on(
+    http: aiohttp.ClientSession, name: str, url: str, every_s: float, screen: Console, first: bool = False
+) -> None:
+    """The scheduler of one function, from the first or second tick on. It says once when one goes wrong."""
     before = None
     while True:
-        await asyncio.sleep(every_s)
+        if not first:
+            await asyncio.sleep(every_s)
+        first = False
         wrong = await _tick(http, url)
         if wrong is not None and wrong != before:
-            screen.print(f"[yellow]The scheduler's tick was {wrong}; see alerts.log")
+            screen.print(f"[yellow]The scheduler's tick was {wrong}; see {name}.log")
         before = wrong
 
 
@@ -136,7 +148,9 @@ class Launch:
             if got != wished:
                 screen.print(f"[yellow]Port {wished} is taken; the {what} is on {got} instead.")
         traffic = options.traffic_per_minute if options.kind == "demo" else 0.0
-        self.stack = Stack(self.home, ports, self.home.secrets(), options.policy, self.person.email, keys, traffic)
+        admin = _admin_settings(options.env_file) if options.env_file else {}
+        secrets = self.home.secrets()
+        self.stack = Stack(self.home, ports, secrets, options.policy, self.person.email, keys, traffic, admin)
 
     async def run(self) -> None:
         """Start, tell, wait. Returns after a signal; raises ServiceFailed when a service ends by itself."""
@@ -173,11 +187,16 @@ class Launch:
                     group.create_task(self._fill(services, keys, bars, http, alerts))
             self.home.write_run(self.stack.run(keys[self.person.email]))
             self._tell(keys[self.person.email], time.monotonic() - begun)
-            ticking = asyncio.create_task(_tick_on(http, alerts, self.options.tick_s, self.screen))
+            ticking = [asyncio.create_task(_tick_on(http, "alerts", alerts, self.options.tick_s, self.screen))]
+            if self.stack.reads_bills:
+                bills = self.stack.ports.url("bills")
+                reading = _tick_on(http, "bills", bills, BILLS_EVERY_S, self.screen, first=True)
+                ticking.append(asyncio.create_task(reading))
             try:
                 await services.until_one_ends()
             finally:
-                ticking.cancel()
+                for task in ticking:
+                    task.cancel()
 
     async def _fill(
         self, services: Services, keys: Mapping[str, str], bars: Progress, http: aiohttp.ClientSession, alerts: str
@@ -186,6 +205,7 @@ class Launch:
         await services.ready("warehouse")
         warehouse = open_warehouse(self.stack.ports.url("warehouse"))
         if self.options.history:
+            await services.ready("provider")
             await self._seed(warehouse, keys, bars)
         await services.ready("alerts")
         deadline = time.monotonic() + FIRST_TICK_S
@@ -195,7 +215,8 @@ class Launch:
             await asyncio.sleep(0.5)
 
     async def _seed(self, warehouse: Warehouse, keys: Mapping[str, str], bars: Progress) -> None:
-        from local.history import seed
+        from local.billed_history import bill_rows
+        from local.history import Row, seed
 
         pepper, bar = self.stack.secrets.key_pepper, bars.add_task("History", total=None, note="")
         ids = {name: key_id(key_hash(key, pepper)) for name, key in keys.items()}
@@ -203,8 +224,14 @@ class Launch:
         def told(done: int, days: int) -> None:
             bars.update(bar, completed=done, total=days, note=f"{done} of {days} days")
 
+        paid = prices_of("contract", self.policy.contract)
+
+        def bill(events: list[Row]) -> None:
+            url = self.stack.ports.url("provider") + "/bill"
+            requests.post(url, json=bill_rows(events, paid), timeout=60).raise_for_status()
+
         now = datetime.now(UTC)
-        rows = await asyncio.to_thread(seed, warehouse, self.policy.people, ids, now, book_prices, told)
+        rows = await asyncio.to_thread(seed, warehouse, self.policy.people, ids, now, list_prices, told, bill)
         if rows:
             self.screen.print(f"History: {rows:,} requests of the synthetic company were added.")
 

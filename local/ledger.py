@@ -5,40 +5,66 @@ It shares the price list with the views and nothing else, so that the two can be
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
-from local.wire.turn import Tokens
+from governance.contract import Contract
+from governance.prices import usd_per_million
+from local.wire.turn import STANDARD, Terms, Tokens
 
-PriceList = Callable[[str, str, datetime], Mapping[str, Decimal]]  # provider, model, when -> token kind -> USD per 1 M
+# provider, model, UTC day, service tier, residency ('' is any), tokens of the prompt -> kind -> USD for a million
+PriceList = Callable[[str, str, date, str, str, int], Mapping[str, Decimal]]
 Outcome = Literal["answered", "error", "cut", "client_gone"]
 KINDS: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
+SOUND: Final = ("input_audio", "output_audio")  # part of input and of output, at a price of its own
+GATEWAY_KEY: Final = "simulated"  # what the gateway of a demo presents to every provider
 _MILLION: Final = Decimal(1_000_000)
 
 
-def book_prices(provider: str, model: str, at: datetime) -> Mapping[str, Decimal]:
-    """The company's price book, asked once a minute for each model."""
-    return _book_prices(provider, model, at.replace(second=0, microsecond=0))
+def prices_of(price_list: Literal["list", "contract"], contract: Contract | None = None) -> PriceList:
+    """The public list, or what a company pays by its contract, as the price book has them."""
+
+    def prices(
+        provider: str, model: str, day: date, service_tier: str, residency: str, prompt_tokens: int
+    ) -> Mapping[str, Decimal]:
+        return usd_per_million(provider, model, day, service_tier, residency, prompt_tokens, price_list, contract)
+
+    return prices
 
 
-@lru_cache(maxsize=4096)
-def _book_prices(provider: str, model: str, minute: datetime) -> Mapping[str, Decimal]:
-    from governance.prices import usd_per_mtok
-
-    return usd_per_mtok(provider, model, minute)
+book_prices: Final = prices_of("contract")
+list_prices: Final = prices_of("list")
 
 
-def cost_usd(tokens: Tokens, prices: Mapping[str, Decimal]) -> Decimal:
-    """What these tokens cost, exactly. A kind without a price of its own is charged as plain input."""
-    return sum(
-        (getattr(tokens, f"{kind}_tokens") * prices.get(kind, prices["input"]) / _MILLION for kind in KINDS), Decimal(0)
-    )
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """Whose key it was: the provider's public id of the key, and the project it belongs to."""
+
+    api_key_id: str
+    project: str
+
+
+def payer(key: str, gateway_keys: Collection[str] = (GATEWAY_KEY,)) -> Payer:
+    """The public side of a provider key. The key itself is kept nowhere."""
+    hashed = hashlib.sha256(key.encode()).hexdigest()
+    return Payer(f"key_{hashed[:10]}", "gateway" if key in gateway_keys else "other")
+
+
+def cost_usd(tokens: Tokens, prices: Mapping[str, Decimal], web_searches: int = 0) -> Decimal:
+    """What these tokens and searches cost, exactly. A kind without a price costs what it stands in: input or output."""
+    plain = {kind: getattr(tokens, f"{kind}_tokens") for kind in KINDS}
+    plain["input"] -= tokens.input_audio_tokens
+    plain["output"] -= tokens.output_audio_tokens
+    cost = sum((count * prices.get(kind, prices["input"]) for kind, count in plain.items()), Decimal(0))
+    cost += tokens.input_audio_tokens * prices.get("input_audio", prices["input"])
+    cost += tokens.output_audio_tokens * prices.get("output_audio", prices["output"])
+    return (cost + web_searches * prices.get("web_search", Decimal(0))) / _MILLION
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +82,37 @@ class Line:
     usage: Literal["sent", "omitted"]
     tokens: Tokens
     cost_usd: Decimal
+    payer: Payer
+    terms: Terms = STANDARD
 
     def row(self) -> dict[str, Any]:
-        """The line as JSON types; dollars as a decimal string."""
+        """The line as JSON types; dollars as a decimal string, residency null for anywhere."""
         told = {name: getattr(self, name) for name in ("request_id", "route", "provider", "model", "stream", "status")}
-        counts = {f"{kind}_tokens": getattr(self.tokens, f"{kind}_tokens") for kind in (*KINDS, "reasoning")}
+        counts = {f"{kind}_tokens": getattr(self.tokens, f"{kind}_tokens") for kind in (*KINDS, "reasoning", *SOUND)}
         ends = {"occurred_at": self.occurred_at.isoformat(), "outcome": self.outcome, "usage": self.usage}
-        return told | ends | counts | {"cost_usd": f"{self.cost_usd:f}"}
+        whose = {"api_key_id": self.payer.api_key_id, "project": self.payer.project}
+        terms = {
+            "service_tier": self.terms.service_tier,
+            "residency": self.terms.residency or None,
+            "web_searches": self.terms.web_searches,
+        }
+        return told | ends | whose | terms | counts | {"cost_usd": f"{self.cost_usd:f}"}
 
 
 class Ledger:
-    """The bill so far. Written through to `path`, and read back from it, when a path is given."""
+    """The bill so far. Written through to `path`, and read back from it, when a path is given.
 
-    def __init__(self, path: Path | None = None, price_list: PriceList = book_prices) -> None:
+    `gateway_keys` are the provider keys that the gateway uses: what they pay for stands under the project `gateway`.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        price_list: PriceList = book_prices,
+        gateway_keys: Collection[str] = (GATEWAY_KEY,),
+    ) -> None:
         self.price_list = price_list
+        self.gateway_keys = frozenset(gateway_keys)
         self._rows: list[dict[str, Any]] = []
         self._file: IO[str] | None = None
         if path is not None:
@@ -78,13 +121,29 @@ class Ledger:
                 self._rows = [json.loads(line) for line in path.read_text().splitlines() if line]
             self._file = path.open("a", buffering=1)
 
-    def charge(self, provider: str, model: str, tokens: Tokens) -> Decimal:
+    def payer(self, key: str) -> Payer:
+        """Who pays for a request with this provider key."""
+        return payer(key, self.gateway_keys)
+
+    def charge(self, provider: str, model: str, tokens: Tokens, terms: Terms = STANDARD) -> Decimal:
         """What an answer will cost, before it is on the bill."""
-        return cost_usd(tokens, self.price_list(provider, model, datetime.now(UTC)))
+        day = datetime.now(UTC).date()
+        prices = self.price_list(provider, model, day, terms.service_tier, terms.residency, tokens.prompt_tokens)
+        return cost_usd(tokens, prices, terms.web_searches)
 
     def write(self, line: Line) -> None:
         """Put a request on the bill."""
-        row = line.row()
+        self._write(line.row())
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Rows made elsewhere (local/billed_history.py), those that are not there yet. Returns how many."""
+        known = {row["request_id"] for row in self._rows}
+        fresh = [dict(row) for row in rows if row["request_id"] not in known]
+        for row in fresh:
+            self._write(row)
+        return len(fresh)
+
+    def _write(self, row: dict[str, Any]) -> None:
         self._rows.append(row)
         if self._file is not None:
             self._file.write(json.dumps(row, separators=(",", ":")) + "\n")

@@ -26,6 +26,7 @@ EXPORTS = {
     "proxy": "proxy_service/requirements.txt",
     "ingest": "functions/ingest/requirements.txt",
     "alerts": "functions/alerts/requirements.txt",
+    "bills": "functions/bills/requirements.txt",
     "keys": "functions/keys/requirements.txt",
     "dashboard": "streamlit_app/requirements.txt",
 }

@@ -1,10 +1,11 @@
 """A simulated provider: OpenAI, Anthropic, OpenRouter and Moonshot on one port, with a bill of its own.
 
-    python -m local.provider --port 9100 [--ledger .tally/bill.jsonl]
+    python -m local.provider --port 9100 [--ledger .tally/bill.jsonl] [--policy policy]
 
 OpenAI and Anthropic answer below `/v1`, OpenRouter below `/openrouter/api/v1`, Moonshot below `/moonshot/v1`. What an
-answer looks like is the request's choice (local/wire/turn.py). `GET /bill` gives a row per request; `?after=1000`
-leaves out the first thousand. Neither prompts nor answers are kept. A Tally key that reaches a provider is a leak: 401.
+answer looks like is the request's choice (local/wire/directive.py). `GET /bill` gives a row per request; `?after=1000`
+leaves out the first thousand; `POST /bill` adds the company's past (local/billed_history.py). Neither prompts nor
+answers are kept. A Tally key that reaches a provider is a leak: 401.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import itertools
 import json
 import secrets
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -27,21 +28,17 @@ from aiohttp import web
 
 from governance.events import Route
 from governance.keys import PREFIX
-from local.ledger import Ledger, Line, Outcome
-from local.wire import completions, messages, responses
-from local.wire.turn import DirectiveError, Turn, prompt_tokens, read_turn
+from governance.policy import read_policy
+from local import billing
+from local.call import Call, Said, Stumbles, answer, frames
+from local.ledger import Ledger, Outcome, prices_of
+from local.wire import completions, messages, models, responses
+from local.wire.directive import DirectiveError, read_turn
+from local.wire.tokenizer import prompt_tokens
+from local.wire.turn import Frame, Turn
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 RETRY_AFTER_S: Final = "1"
-MODELS: Final = (
-    ("claude-opus-5-5", "anthropic"),
-    ("claude-sonnet-5-5", "anthropic"),
-    ("claude-haiku-5-5", "anthropic"),
-    ("gpt-6.1-sol", "openai"),
-    ("gpt-6-luna", "openai"),
-    ("text-embedding-3-small", "openai"),
-    ("kimi-k3", "moonshot"),
-)
 _PREFIX: Final[dict[Route, str]] = {
     "chat_completions": "chatcmpl-",
     "messages": "msg_",
@@ -49,53 +46,9 @@ _PREFIX: Final[dict[Route, str]] = {
     "embeddings": "emb-",
 }
 LEDGER: Final = web.AppKey("ledger", Ledger)
+STUMBLES: Final = web.AppKey("stumbles", Stumbles)
 _SERIES: Final = secrets.token_hex(5)
 _NUMBER: Final = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request as it was read: where it came in, what it asks for, and the answer decided for it."""
-
-    request_id: str
-    occurred_at: datetime
-    route: Route
-    provider: str
-    body: Mapping[str, Any]
-    turn: Turn
-    cost_usd: Decimal
-
-    @property
-    def stream(self) -> bool:
-        """Whether the caller asked for a stream."""
-        return bool(self.body.get("stream")) and self.route != "embeddings"
-
-    @property
-    def sends_usage(self) -> bool:
-        """Whether the answer tells its usage."""
-        if self.route == "chat_completions":
-            return completions.sends_usage(self.provider, self.body, self.turn)
-        return self.turn.usage != "omit"
-
-    def line(self, outcome: Outcome, status: int = 200) -> Line:
-        """This call on the bill. Whoever lost the end of an answer was not told its usage, and pays all the same."""
-        told = self.sends_usage and outcome == "answered"
-        nothing = outcome == "error"
-        return Line(
-            request_id=self.request_id,
-            occurred_at=self.occurred_at,
-            route=self.route,
-            provider=self.provider,
-            model=str(self.body["model"]),
-            stream=self.stream,
-            status=status,
-            outcome=outcome,
-            usage="sent" if told else "omitted",
-            tokens=replace(self.turn.tokens, **dict.fromkeys(self.turn.tokens.__slots__, 0))
-            if nothing
-            else self.turn.tokens,
-            cost_usd=Decimal(0) if nothing else self.cost_usd,
-        )
 
 
 def _request_id(route: Route, provider: str) -> str:
@@ -111,28 +64,13 @@ def _failure(route: Route, status: int, request_id: str, what: str = "") -> web.
     return web.json_response(told, status=status, headers=headers)
 
 
+def _key(request: web.Request) -> str:
+    """The provider key of a request; empty without one."""
+    return request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+
+
 def _leaks(request: web.Request) -> bool:
     return any(PREFIX in value for value in request.headers.values())
-
-
-def answer(call: Call) -> dict[str, Any]:
-    """The whole answer to a call that did not ask for a stream."""
-    if call.route == "messages":
-        return messages.answer(call.request_id, call.body, call.turn)
-    if call.route == "responses":
-        return responses.answer(call.request_id, call.body, call.turn)
-    if call.route == "embeddings":
-        return completions.embeddings(call.body, call.turn)
-    return completions.answer(call.request_id, call.provider, call.body, call.turn, call.cost_usd)
-
-
-def frames(call: Call) -> Iterable[bytes]:
-    """The frames of the stream that answers a call."""
-    if call.route == "messages":
-        return messages.frames(call.request_id, call.body, call.turn)
-    if call.route == "responses":
-        return responses.frames(call.request_id, call.body, call.turn)
-    return completions.frames(call.request_id, call.provider, call.body, call.turn, call.cost_usd)
 
 
 class Endpoint:
@@ -140,6 +78,20 @@ class Endpoint:
 
     def __init__(self, route: Route, provider: str) -> None:
         self.route, self.provider = route, provider
+
+    def _turn(self, raw: bytes, body: Mapping[str, Any]) -> Turn:
+        """The answer, as this route of this provider can give it. Raises DirectiveError."""
+        turn = read_turn(raw, body)
+        if self.route == "embeddings":
+            turn = replace(turn, tokens=replace(turn.tokens, output_tokens=0, reasoning_tokens=0))
+        if self.provider != "anthropic":
+            turn = replace(turn, tokens=turn.tokens.one_cache(), terms=replace(turn.terms, residency=""))
+        if self.provider in ("openrouter", "moonshot"):
+            turn = replace(turn, terms=replace(turn.terms, service_tier="standard"))
+        untold = self.route == "embeddings" or (self.route == "chat_completions" and self.provider != "openrouter")
+        if turn.terms.web_searches and untold:
+            raise DirectiveError("no searches here: this route would not tell them")
+        return turn
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Read, decide, put on the bill, answer."""
@@ -149,29 +101,31 @@ class Endpoint:
         try:
             body = json.loads(raw)
             model = body["model"]
-            turn = read_turn(raw, body)
+            turn = self._turn(raw, body)
         except DirectiveError as error:
             return _failure(self.route, 400, request_id, str(error))
         except (ValueError, KeyError, TypeError, AttributeError):
             return _failure(self.route, 400, request_id, "the body is not a request with a model")
-        if self.route == "embeddings":
-            turn = replace(turn, tokens=replace(turn.tokens, output_tokens=0, reasoning_tokens=0))
-        price = ledger.charge(self.provider, model, turn.tokens)
-        call = Call(request_id, datetime.now(UTC), self.route, self.provider, body, turn, price)
+        if not isinstance(model, str):
+            return _failure(self.route, 400, request_id, "a model has a name")
+        payer = ledger.payer(_key(request))
+        call = Call(request_id, datetime.now(UTC), self.route, self.provider, body, turn, payer)
         if turn.delay_ms:
             await asyncio.sleep(turn.delay_ms / 1000)
-        status = 401 if _leaks(request) else turn.error
+        status = 401 if _leaks(request) else request.app[STUMBLES].status(raw, turn)
         if status is not None:
-            ledger.write(call.line("error", status))
+            ledger.write(call.line(ledger, "error", status))
             return _failure(self.route, status, request_id)
         if call.stream:
             return await self._stream(request, call)
         if turn.cut is not None:
-            ledger.write(call.line("cut"))
+            ledger.write(call.line(ledger, "cut"))
             _hang_up(request)
             return web.Response()
-        ledger.write(call.line("answered" if _is_there(request) else "client_gone"))
-        return web.json_response(answer(call), headers={"request-id": request_id, "x-request-id": request_id})
+        line = call.line(ledger, "answered" if _is_there(request) else "client_gone")
+        ledger.write(line)
+        headers = {"request-id": request_id, "x-request-id": request_id}
+        return web.json_response(answer(call, line.cost_usd), headers=headers)
 
     async def _stream(self, request: web.Request, call: Call) -> web.StreamResponse:
         ledger, turn = request.app[LEDGER], call.turn
@@ -183,33 +137,25 @@ class Endpoint:
                 "x-request-id": call.request_id,
             }
         )
-        await out.prepare(request)
-        events = list(frames(call))
+        said, events = Said(), list[Frame]()
         outcome: Outcome = "client_gone"
         try:
+            await out.prepare(request)
+            events = list(frames(call, call.cost_usd(ledger, turn.tokens)))
             if turn.cut is not None:
-                await _send(out, events[: turn.cut], turn.chunk_ms)
+                await said.send(out, events[: turn.cut], turn.chunk_ms)
                 outcome = "cut"
                 _hang_up(request)
                 return out
             # The bill is written before the last frame: whoever has read the answer to its end finds it there.
-            await _send(out, events[:-1], turn.chunk_ms)
+            await said.send(out, events[:-1], turn.chunk_ms)
             outcome = "answered"
         finally:
-            ledger.write(call.line(outcome))
+            ledger.write(call.line(ledger, outcome, said_tokens=None if outcome == "answered" else said.tokens))
         with contextlib.suppress(ConnectionResetError):  # gone after the last frame but one: it has its usage
-            await out.write(events[-1])
+            await out.write(events[-1].data)
             await out.write_eof()
         return out
-
-
-async def _send(out: web.StreamResponse, events: list[bytes], chunk_ms: int) -> None:
-    if not chunk_ms:
-        await out.write(b"".join(events))
-        return
-    for event in events:
-        await out.write(event)
-        await asyncio.sleep(chunk_ms / 1000)
 
 
 def _is_there(request: web.Request) -> bool:
@@ -227,19 +173,22 @@ async def _count_tokens(request: web.Request) -> web.Response:
 
 async def _compact(request: web.Request) -> web.Response:
     raw, request_id = await request.read(), _request_id("responses", "openai")
-    body = json.loads(raw)
-    turn, ledger = read_turn(raw, body), request.app[LEDGER]
-    price = ledger.charge("openai", body["model"], turn.tokens)
-    ledger.write(Call(request_id, datetime.now(UTC), "responses", "openai", body, turn, price).line("answered"))
+    body, ledger = json.loads(raw), request.app[LEDGER]
+    turn, payer = read_turn(raw, body), ledger.payer(_key(request))
+    call = Call(request_id, datetime.now(UTC), "responses", "openai", body, turn, payer)
+    ledger.write(call.line(ledger, "answered"))
     return web.json_response(responses.compaction(request_id, turn))
 
 
 async def _models(request: web.Request) -> web.Response:
-    data = [
-        {"id": name, "object": "model", "type": "model", "display_name": name, "created": 0, "owned_by": owner}
-        for name, owner in MODELS
-    ]
-    return web.json_response({"object": "list", "data": data, "has_more": False})
+    return web.json_response(models.listing())
+
+
+async def _routed_models(request: web.Request) -> web.Response:
+    def listed(slug: str) -> Mapping[str, Decimal]:
+        return request.app[LEDGER].price_list("openrouter", slug, datetime.now(UTC).date(), "standard", "", 0)
+
+    return web.json_response(models.routed(listed))
 
 
 async def _bill(request: web.Request) -> web.Response:
@@ -248,6 +197,12 @@ async def _bill(request: web.Request) -> web.Response:
     except ValueError:
         return web.json_response({"error": "after is a number of rows"}, status=400)
     return web.json_response(request.app[LEDGER].bill(max(0, after)))
+
+
+async def _bill_history(request: web.Request) -> web.Response:
+    """Rows for the past of the synthetic company; those that are there already stay as they are."""
+    rows = await request.json()
+    return web.json_response({"added": request.app[LEDGER].add(rows)})
 
 
 async def _healthy(request: web.Request) -> web.Response:
@@ -263,6 +218,7 @@ def application(ledger: Ledger) -> web.Application:
 
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[LEDGER] = ledger
+    app[STUMBLES] = Stumbles()
     app.cleanup_ctx.append(closed)
     served: list[tuple[str, Route, str]] = [
         ("/v1/chat/completions", "chat_completions", "openai"),
@@ -277,9 +233,12 @@ def application(ledger: Ledger) -> web.Application:
         app.router.add_post(path, Endpoint(route, provider).answer)
     app.router.add_post("/v1/messages/count_tokens", _count_tokens)
     app.router.add_post("/v1/responses/compact", _compact)
-    for prefix in ("/v1", "/openrouter/api/v1", "/moonshot/v1"):
+    for prefix in ("/v1", "/moonshot/v1"):
         app.router.add_get(f"{prefix}/models", _models)
+    app.router.add_get("/openrouter/api/v1/models", _routed_models)
     app.router.add_get("/bill", _bill)
+    app.router.add_post("/bill", _bill_history)
+    billing.routes(app, ledger)
     for path in ("/", "/healthz", "/api/hello"):
         app.router.add_get(path, _healthy)  # and HEAD, with which Claude Code begins
     return app
@@ -290,10 +249,12 @@ def main(argv: list[str] | None = None) -> Literal[0]:
     parser = argparse.ArgumentParser(prog="python -m local.provider", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--port", type=int, default=9100)
     parser.add_argument("--ledger", type=Path, help="a file that keeps the bill across runs")
+    parser.add_argument("--policy", type=Path, help="where the company's contract is; without it the list is paid")
     given = parser.parse_args(argv)
     import uvloop
 
-    ledger = Ledger(given.ledger)
+    contract = read_policy(given.policy).contract if given.policy else None
+    ledger = Ledger(given.ledger, prices_of("contract", contract))
     web.run_app(
         application(ledger),
         host="127.0.0.1",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from local.billing import ADMIN_KEY
 from local.home import ROOT, Home, Secrets
 from local.inbox import TEAM_ID
 from local.services import Service, free_ports, port_near
@@ -17,6 +18,10 @@ TOPIC: Final = "projects/local/topics/usage-events"
 SUBSCRIPTION: Final = "projects/local/subscriptions/ingest"
 PROXY_PORT, DASHBOARD_PORT = 4000, 8501
 PROVIDER_KEYS: Final = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY", "MOONSHOT_API_KEY")
+# What `make up` hands to the bills function; without an admin key it is not started.
+ADMIN_SETTINGS: Final = (
+    "TALLY_OPENAI_ADMIN_KEY", "TALLY_OPENAI_GATEWAY", "TALLY_ANTHROPIC_ADMIN_KEY", "TALLY_ANTHROPIC_GATEWAY",
+)  # fmt: skip
 # What a shell says of agents and providers must not reach the gateway: it would call itself, or somebody else.
 _NOT_OURS: Final = (
     "ANTHROPIC_", "OPENAI_", "OPENROUTER_", "MOONSHOT_", "LITELLM_", "CLAUDE", "CODEX_", "TALLY_", "PUBSUB_", "SLACK_",
@@ -37,6 +42,7 @@ class Ports:
     ingest: int
     keys: int
     alerts: int
+    bills: int
     inbox: int
     smtp: int
 
@@ -44,7 +50,7 @@ class Ports:
     def choose(cls, proxy: int, dashboard: int) -> Ports:
         """The two that people type as wished for or close to it, the others wherever there is room."""
         first, second = port_near(proxy), port_near(dashboard)
-        return cls(first, second if second != first else port_near(first + 1), *free_ports(8))
+        return cls(first, second if second != first else port_near(first + 1), *free_ports(9))
 
     def url(self, name: str) -> str:
         """http://127.0.0.1:port of a service."""
@@ -78,11 +84,17 @@ class Stack:
     person: str
     provider_keys: Mapping[str, str]
     traffic_per_minute: float = 0.0
+    admin_settings: Mapping[str, str] = field(default_factory=dict)  # of the bills function, in a run that has any
 
     @property
     def simulated(self) -> bool:
         """Whether nothing leaves this machine."""
         return not self.provider_keys
+
+    @property
+    def reads_bills(self) -> bool:
+        """Whether there is a provider whose bill can be read."""
+        return self.simulated or bool(self.admin_settings)
 
     def run(self, key: str) -> dict[str, Any]:
         """What other programs are told in run.json."""
@@ -99,6 +111,7 @@ class Stack:
             "ingest_url": p.url("ingest"),
             "keys_url": p.url("keys"),
             "alerts_url": p.url("alerts"),
+            "bills_url": p.url("bills") if self.reads_bills else None,
             "inbox_url": p.url("inbox"),
             "registry": self.home.registry_url,
             "pid": os.getpid(),
@@ -106,8 +119,11 @@ class Stack:
 
     def services(self) -> list[Service]:
         """In the order of the data, the other way round: stopping goes from the last to the first."""
-        names = ["warehouse", "inbox", "provider", "ingest", "pubsub", "spool", "alerts", "keys", "dashboard", "proxy"]
-        made = {name: getattr(self, f"_{name}")() for name in names if name != "provider" or self.simulated}
+        names = ["warehouse", "inbox", "provider", "ingest", "pubsub", "spool", "alerts", "bills", "keys"]
+        names += ["dashboard", "proxy"]
+        absent = {"provider"} if not self.simulated else set()
+        absent |= {"bills"} if not self.reads_bills else set()
+        made = {name: getattr(self, f"_{name}")() for name in names if name not in absent}
         return [*made.values(), *([self._traffic()] if self.simulated and self.traffic_per_minute else [])]
 
     def _module(self, name: str, *arguments: str, **about: Any) -> Service:
@@ -125,7 +141,8 @@ class Stack:
 
     def _provider(self) -> Service:
         given = ("--port", str(self.ports.provider), "--ledger", str(self.home.data / "bill.jsonl"))
-        return self._module("provider", *given, ready=self.ports.url("provider") + "/healthz")
+        contract = ("--policy", str(self.policy))
+        return self._module("provider", *given, *contract, ready=self.ports.url("provider") + "/healthz")
 
     def _pubsub(self) -> Service:
         given = ("--port", str(self.ports.pubsub), "--path", str(self.home.data / "pubsub.sqlite"))
@@ -157,6 +174,17 @@ class Stack:
             "THREADS": "2",
         }
         return self._function("alerts", env)
+
+    def _bills(self) -> Service:
+        env = {"TALLY_WAREHOUSE": self.ports.url("warehouse"), "THREADS": "2", **self.admin_settings}
+        if self.simulated:
+            for provider, own in (("OPENAI", "proj_gateway"), ("ANTHROPIC", "wrkspc_gateway")):
+                env |= {
+                    f"TALLY_{provider}_ADMIN_KEY": ADMIN_KEY,
+                    f"TALLY_{provider}_ADMIN_URL": self.ports.url("provider"),
+                    f"TALLY_{provider}_GATEWAY": own,
+                }
+        return self._function("bills", env)
 
     def _keys(self) -> Service:
         env = {
@@ -209,7 +237,8 @@ class Stack:
         return Service("proxy", (*argv, *given), env, self.ports.url("proxy") + "/health/liveliness")
 
     def _traffic(self) -> Service:
-        given = ("--proxy", self.ports.url("proxy"), "--keys", str(self.home.data / "keys.json"))
+        where = ("--proxy", self.ports.url("proxy"), "--provider", self.ports.url("provider"))
+        given = (*where, "--keys", str(self.home.data / "keys.json"))
         who = ("--people", str(self.policy / "people.csv"), "--but", self.person)
         pace = ("--per-minute", str(self.traffic_per_minute))
         return self._module("traffic", *given, *who, *pace, after=("proxy", "ingest", "pubsub"))

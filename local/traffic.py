@@ -3,7 +3,8 @@
     python -m local.traffic --proxy http://127.0.0.1:4000 --keys .tally/demo/keys.json --but demo.person@example.com
 
 Each request is a real one: the person's own key, the agent's own headers and route, a stream where the agent streams.
-What the simulated provider shall answer stands in the prompt (local/wire/turn.py); there is no other text in it.
+What the simulated provider shall answer stands in the prompt (local/wire/directive.py); there is no other text in it.
+Now and then somebody asks the provider itself, with a key of her own: what a gateway does not see.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import logging
 import math
 import random
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +25,8 @@ import aiohttp
 
 from governance import logs
 from governance.policy import read_people
-from local.company import DAYS, Agent, Member, members, model_of
+from local.billed_history import BYPASS_PER_10_000, BYPASSED, OWN_KEY
+from local.company import DAYS, Agent, Member, members, model_of, terms_of
 
 PEOPLE_AT_ONCE: Final = 6  # people who work with an agent at a time
 log = logging.getLogger("tally.traffic")
@@ -46,13 +49,17 @@ def directive(agent: Agent, turn: int, dice: random.Random) -> str:
     written = f"cache_write_5m={prompt - read - fresh} input={fresh}"
     kinds = written if agent.provider == "anthropic" else f"input={prompt - read}"
     output = min(4_000, round(dice.lognormvariate(6.2, 0.8)) + 1)
+    searches = f" web_search={dice.randrange(1, 4)}" if agent.provider in BYPASSED and dice.random() < 0.03 else ""
     trouble = " error=529" if dice.random() < 0.01 else " cut=4" if dice.random() < 0.005 else ""
     pace = f"delay_ms={dice.randrange(300, 1800)} chunks=20 chunk_ms={math.ceil(output / 20)}"
-    return f"[[sim {kinds} cache_read={read} output={output} reasoning={output // 4} {pace}{trouble}]]"
+    return f"[[sim {kinds} cache_read={read} output={output} reasoning={output // 4} {pace}{searches}{trouble}]]"
 
 
-def request(agent: Agent, model: str, prompt: str, session_id: str) -> tuple[dict[str, Any], dict[str, str]]:
+def request(
+    agent: Agent, model: str, prompt: str, session_id: str, tier: str = "standard"
+) -> tuple[dict[str, Any], dict[str, str]]:
     """(body, headers) of one turn, without the key."""
+    terms = {"speed": "fast"} if tier == "fast" else {"service_tier": tier} if tier != "standard" else {}
     version = agent.versions[-1]
     headers = {"user-agent": agent.user_agent.format(version=version)}
     said: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
@@ -60,24 +67,44 @@ def request(agent: Agent, model: str, prompt: str, session_id: str) -> tuple[dic
         headers |= {"anthropic-version": "2023-06-01", "x-app": "cli"}
         if agent.tool == "claude-code":
             headers["x-claude-code-session-id"] = session_id
-        return {"model": model, "max_tokens": 8192, "messages": said, "stream": agent.turns == "agent"}, headers
+        body = {"model": model, "max_tokens": 8192, "messages": said, "stream": agent.turns == "agent"}
+        return body | terms, headers
     if agent.route == "responses":
         headers |= {"originator": "codex_cli_rs", "session-id": session_id}
-        return {"model": model, "input": said, "stream": True, "store": False}, headers
+        return {"model": model, "input": said, "stream": True, "store": False} | terms, headers
     if agent.route == "embeddings":
         return {"model": model, "input": [prompt]}, headers
-    return {"model": model, "messages": said, "stream": True}, headers
+    return {"model": model, "messages": said, "stream": True} | terms, headers
 
 
-async def session(http: aiohttp.ClientSession, who: Member, key: str, per_minute: float, dice: random.Random) -> None:
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where people ask: the gateway, and the provider that some go to past it; None when nobody does."""
+
+    proxy: str
+    provider: str | None = None
+
+    def of(self, agent: Agent, key: str, dice: random.Random) -> tuple[str, str]:
+        """(URL, key) for one request."""
+        past_it = agent.provider in BYPASSED and dice.random() < BYPASS_PER_10_000 / 10_000
+        if past_it and self.provider is not None:
+            return self.provider + _PATHS[agent.route], OWN_KEY
+        return self.proxy + _PATHS[agent.route], key
+
+
+async def session(
+    http: aiohttp.ClientSession, to: Addresses, who: Member, key: str, per_minute: float, dice: random.Random
+) -> None:
     """One person's session with the usual agent: some turns, with time to think in between."""
     agent, session_id = who.agents[0], str(uuid.UUID(int=dice.getrandbits(128), version=4))
-    model = model_of(agent, who, datetime.now(UTC).date(), datetime.now(UTC).date() - timedelta(days=DAYS))
+    usual = model_of(agent, who, datetime.now(UTC).date(), datetime.now(UTC).date() - timedelta(days=DAYS))
+    model, tier = terms_of(agent, usual, dice.random())
     for turn in range(dice.randrange(2, 14)):
-        body, headers = request(agent, model, directive(agent, turn, dice), session_id)
-        headers["authorization"] = f"Bearer {key}"
+        body, headers = request(agent, model, directive(agent, turn, dice), session_id, tier)
+        url, own = to.of(agent, key, dice)
+        headers["authorization"] = f"Bearer {own}"
         try:
-            async with http.post(_PATHS[agent.route], json=body, headers=headers) as answer:
+            async with http.post(url, json=body, headers=headers) as answer:
                 await answer.read()
                 if answer.status >= 400 and answer.status != 529:
                     log.warning("a request was not answered", extra={"status": answer.status, "route": agent.route})
@@ -86,16 +113,16 @@ async def session(http: aiohttp.ClientSession, who: Member, key: str, per_minute
         await asyncio.sleep(dice.expovariate(per_minute / 60 / PEOPLE_AT_ONCE))
 
 
-async def trickle(proxy: str, everybody: list[tuple[Member, str]], per_minute: float) -> None:
+async def trickle(to: Addresses, everybody: list[tuple[Member, str]], per_minute: float) -> None:
     """Sessions without end, a few at a time."""
     dice = random.Random()
     timeout = aiohttp.ClientTimeout(total=120)
-    async with aiohttp.ClientSession(proxy, timeout=timeout) as http:
+    async with aiohttp.ClientSession(timeout=timeout) as http:
 
         async def seat() -> None:
             while True:
                 who, key = dice.choice(everybody)
-                await session(http, who, key, per_minute, dice)
+                await session(http, to, who, key, per_minute, dice)
 
         async with asyncio.TaskGroup() as seats:
             for _ in range(PEOPLE_AT_ONCE):
@@ -106,6 +133,7 @@ def main() -> None:
     """Ask until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m local.traffic", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--proxy", required=True)
+    parser.add_argument("--provider", help="where those ask who go past the gateway; without it nobody does")
     parser.add_argument("--keys", type=Path, required=True, help="JSON: a key by e-mail")
     parser.add_argument("--people", type=Path, required=True)
     parser.add_argument("--but", default="", help="e-mail of someone who asks for herself")
@@ -117,7 +145,7 @@ def main() -> None:
     here = [p for p in read_people(given.people) if p.is_here(today) and p.email != given.but and p.email in keys]
     company = members(here, today - timedelta(days=DAYS), dict.fromkeys(keys, ""))
     asking = [(m, keys[m.person or m.key_id]) for m in company if m.person and m.from_day <= today]
-    asyncio.run(trickle(given.proxy, asking, given.per_minute))
+    asyncio.run(trickle(Addresses(given.proxy, given.provider), asking, given.per_minute))
 
 
 if __name__ == "__main__":

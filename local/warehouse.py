@@ -1,6 +1,6 @@
 """The process that owns the DuckDB file: `python -m local.warehouse --port P --path F`. Everybody else asks it.
 
-DuckDB lets one process open a file. This one answers append, replace and query on loopback, in the JSON of
+DuckDB lets one process open a file. This one answers append, replace, rewrite and query on loopback, in the JSON of
 `governance/http_warehouse.py`, and logs its own life, never a row.
 """
 
@@ -29,6 +29,9 @@ def answer(warehouse: DuckDBWarehouse, what: str, asked: dict[str, Any]) -> dict
     if what == "replace":
         warehouse.replace(asked["table"], asked["rows"])
         return {}
+    if what == "rewrite":
+        warehouse.rewrite(asked["table"], asked["view"], asked["column"], asked["days"])
+        return {}
     if what == "query":
         rows = warehouse.query(asked["sql"], asked["params"])
         return {"columns": list(rows[0]) if rows else [], "rows": [list(row.values()) for row in rows]}
@@ -50,7 +53,7 @@ class Owner(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """POST /append, /replace, /query, /apply_schema; GET /healthz."""
+    """POST /append, /replace, /rewrite, /query, /apply_schema; GET /healthz."""
 
     server: Owner
     server_version = "tally-warehouse"

@@ -118,6 +118,77 @@ def test_codex_gets_an_answer_and_its_request_is_a_row(stack: Stack, tmp_path: P
     check(stack, row, "gpt-5.4")
 
 
+# Cells of the matrix (tests/matrix.py) that the agents can produce: they stream, and ask on standard terms. The SDKs
+# drive all of it in tests/test_bill.py.
+CELLS = {
+    "no cache": "input=2100 cache_read=0 output=40",
+    "read": "input=210 cache_read=14321 output=40",
+    "written for 5 m": "input=210 cache_write_5m=777 output=40",
+    "written for 1 h": "input=210 cache_write_1h=333 output=40",
+    "mixed": "input=210 cache_read=9001 cache_write_5m=210 cache_write_1h=97 output=40",
+    "reasoning": "input=210 cache_read=9001 output=90 reasoning=40",
+    "tool loop": "input=210 cache_read=9001 output=40 tool=1",
+    "retry then ok": "input=210 cache_read=9001 output=41 errors=1",
+}
+ONLY_ANTHROPIC = {"written for 1 h", "mixed"}
+
+
+def check_each(stack: Stack, tool: str, since: datetime, answers: int) -> list[dict[str, Any]]:
+    """Every request of this tool since then says what the bill says; so many of them at least were answered."""
+
+    def answered() -> list[dict[str, Any]]:
+        rows = stack.warehouse.query(
+            "SELECT * FROM tally.requests WHERE tool = @tool AND occurred_at >= @since ORDER BY occurred_at",
+            {"tool": tool, "since": since},
+        )
+        return rows if sum(row["status"] == "ok" for row in rows) >= answers else []
+
+    rows = eventually(answered, within_s=SEEN_WITHIN_S)
+    bill = {line["request_id"]: line for line in stack.bill()}
+    for row in rows:
+        if row["status"] == "ok":
+            line = bill[row["provider_request_id"]]
+            assert {k: row[f"{k}_tokens"] for k in KINDS} == {k: line[f"{k}_tokens"] for k in KINDS}
+            assert row["usage_source"] == "provider"
+            assert row["cost_usd"] == Decimal(line["cost_usd"])
+        else:
+            assert (row["status"], row["cost_usd"]) == ("error", 0)
+    return rows
+
+
+@pytest.mark.agents
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_claude_code_does_costs_what_the_bill_says(stack: Stack, tmp_path: Path, cell: str) -> None:
+    needs("npm")
+    since = datetime.now(UTC)
+    fails = " error=529" if "errors" in CELLS[cell] else ""
+    prompt = f"Say hello [[sim {CELLS[cell].replace('tool=1', 'tool=Glob')}{fails}]]"
+    run_agent(
+        "claude",
+        "-p",
+        prompt,
+        home=tmp_path,
+        ANTHROPIC_BASE_URL=stack.run["proxy_url"],
+        ANTHROPIC_AUTH_TOKEN=stack.run["key"],
+        ANTHROPIC_MODEL="claude-opus-4-8",
+    )
+    rows = check_each(stack, "claude-code", since, answers=2 if cell == "tool loop" else 1)
+    assert (cell == "retry then ok") == any(row["status"] == "error" for row in rows)
+
+
+@pytest.mark.agents
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell not in ONLY_ANTHROPIC])
+def test_what_codex_does_costs_what_the_bill_says(stack: Stack, tmp_path: Path, cell: str) -> None:
+    needs("npm")
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / ".codex" / "config.toml").write_text(CODEX_CONFIG.format(url=stack.run["proxy_url"]))
+    since = datetime.now(UTC)
+    prompt = f"Say hello [[sim {CELLS[cell]}]]"
+    run_agent("codex", "exec", "--skip-git-repo-check", prompt, home=tmp_path, TALLY_KEY=stack.run["key"])
+    rows = check_each(stack, "codex", since, answers=2 if cell == "tool loop" else 1)
+    assert (cell == "retry then ok") == any(row["status"] == "error" for row in rows)
+
+
 @pytest.mark.agents
 @pytest.mark.browser
 def test_what_an_agent_did_is_on_my_usage_within_five_seconds(stack: Stack, tmp_path: Path, chromium: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from statistics import median
@@ -14,8 +14,10 @@ import pytest
 from governance.events import UsageEvent
 from governance.policy import Person, read_people
 from governance.warehouse import open_warehouse
-from local.company import DAYS, LAUNCH_DAY, PILOT_DAY, PILOT_TEAM, PILOT_WEEKS, SERVICES, is_holiday, members
+from local.billed_history import BYPASSED, MISPRICED, MISPRICED_FACTOR, bill_rows
+from local.company import DAYS, LAUNCH_DAY, PILOT_DAY, PILOT_TEAM, PILOT_WEEKS, PREVIEW, SERVICES, is_holiday, members
 from local.history import draw_day, missing, seed
+from local.ledger import Ledger
 from tests.conftest import ROOT
 
 NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
@@ -25,7 +27,9 @@ KEY_IDS = {person.email: f"{number:012x}" for number, person in enumerate(PEOPLE
 Row = dict[str, Any]
 
 
-def prices(provider: str, model: str, at: datetime) -> Mapping[str, Decimal]:
+def prices(
+    provider: str, model: str, day: date, tier: str, residency: str, prompt_tokens: int
+) -> Mapping[str, Decimal]:
     """List prices of the kind the big models have."""
     kinds = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
     return dict(zip(kinds, map(Decimal, ("5", "0.5", "6.25", "10", "25")), strict=True))
@@ -167,3 +171,64 @@ def test_seeding_twice_adds_nothing_and_a_later_start_adds_only_what_is_missing(
     assert len(at_once) == first
     ids = warehouse.query("SELECT COUNT(DISTINCT event_id) AS n FROM tally.events")[0]["n"]
     assert ids == first + later
+
+
+def test_some_requests_are_on_other_terms_and_some_search_the_web(past: list[Row]) -> None:
+    tiers = Counter(row["service_tier"] for row in past if row["status"] == "ok")
+    assert {"standard", "flex", "priority", "fast"} == tiers.keys()
+    assert tiers["standard"] > 0.9 * tiers.total()
+    searched = [row for row in past if row["web_searches"]]
+    assert {row["route"] for row in searched} == {"messages", "responses"}
+    assert 0.005 < len(searched) / len(past) < 0.05
+
+
+def test_a_model_that_no_price_book_knows_is_used_now_and_then(past: list[Row]) -> None:
+    tried = [row for row in past if row["model"] == PREVIEW]
+    assert 20 < len(tried) < len(past) / 100
+    assert {row["gateway_cost_usd"] for row in tried} <= {Decimal(0), None}
+
+
+@pytest.fixture(scope="module")
+def billed(past: list[Row]) -> list[Row]:
+    """The providers' bill for those ninety days."""
+    return bill_rows(past, prices)
+
+
+def cost(rows: Iterable[Row]) -> Decimal:
+    return sum((Decimal(row["cost_usd"]) for row in rows), Decimal(0))
+
+
+def test_the_gateways_part_of_the_bill_is_what_its_events_cost(past: list[Row], billed: list[Row]) -> None:
+    asked = [row for row in past if row["usage_source"] != "none" and row["billing_mode"] == "metered"]
+    ours = [row for row in billed if row["project"] == "gateway"]
+    assert sum(row["requests"] for row in ours) == len(asked)
+    kinds = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
+    for kind in kinds:
+        assert sum(row[f"{kind}_tokens"] for row in ours) == sum(row[f"{kind}_tokens"] for row in asked)
+    exact = Decimal(0)
+    for row in asked:
+        book = prices(row["provider"], row["model"], row["occurred_at"].date(), row["service_tier"], "", 0)
+        once = sum((row[f"{kind}_tokens"] * book[kind] for kind in kinds), Decimal(0)) / 1_000_000
+        exact += once * (MISPRICED_FACTOR if (row["provider"], row["model"]) == MISPRICED else 1)
+    assert cost(ours) == exact
+
+
+def test_seven_per_cent_of_the_bill_went_past_the_gateway(billed: list[Row]) -> None:
+    theirs = [row for row in billed if row["provider"] in BYPASSED]
+    past_it = [row for row in theirs if row["project"] == "other"]
+    assert len({row["api_key_id"] for row in past_it}) == 1
+    assert Decimal("0.065") < cost(past_it) / cost(theirs) < Decimal("0.075")
+
+
+def test_an_event_is_billed_the_same_however_often_the_past_is_drawn(past: list[Row], billed: list[Row]) -> None:
+    assert bill_rows(past, prices) == billed
+    assert len({row["request_id"] for row in billed}) == len(billed) < 10_000
+    ledger = Ledger(price_list=prices)
+    assert ledger.add(billed) == len(billed)
+    assert ledger.add(billed[:50]) == 0
+
+
+def test_requests_of_one_row_are_on_one_side_of_every_threshold(billed: list[Row]) -> None:
+    for row in billed:
+        of_all = row["input_tokens"] + row["cache_read_tokens"] + row["cache_write_5m_tokens"]
+        assert row["prompt_tokens"] <= of_all <= row["prompt_tokens"] * row["requests"]

@@ -1,42 +1,42 @@
-"""Turn: what one simulated answer will be, drawn from the request or dictated by it.
-
-A caller dictates with a directive anywhere in its prompt; the last one in the body counts, so that a conversation can
-change its mind:
-
-    [[sim output=50 input=1000 cache_read=600 cache_write_5m=200 cache_write_1h=100 reasoning=20]]   tokens by kind
-    [[sim usage=omit]]        usage is never sent; usage=send: even on a chat stream that did not ask for it
-    [[sim error=529]]         this status instead of an answer
-    [[sim tool=1]]            call the first tool on offer; tool=Bash: that one
-    [[sim delay_ms=200 chunks=10 chunk_ms=20]]   wait before the first byte, deltas of a stream, wait between them
-    [[sim cut=3]]             close the connection after three frames of a stream (without a stream: before the answer)
-
-What is not dictated is drawn from a hash of the request: the same request always gets the same answer.
-"""
+"""Turn: what one simulated answer will be, decided before its first byte. local/wire/directive.py decides it."""
 
 from __future__ import annotations
 
+import json
 import math
-import re
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import cycle, islice
-from random import Random
-from typing import Any, Final, Literal
+from typing import Final, Literal, NamedTuple
 
-UsageMode = Literal["ask", "send", "omit"]
-_DIRECTIVE: Final = re.compile(rb"\[\[sim ([^\]]{0,400})\]\]")
-_CHARS_PER_TOKEN: Final = 4
-_CACHEABLE_TOKENS: Final = 1024  # providers do not cache shorter prompts
-_SPOKEN: Final = ("messages", "system", "input", "instructions", "tools", "prompt")
+UsageMode = Literal["ask", "send", "omit", "end"]
+MAX_WORDS: Final = 16_384  # of a visible answer; what is dictated beyond it is billed all the same
 _OPENING: Final = ("This", " answer", " comes", " from", " the", " simulated", " provider", ".")
 _FILLER: Final = (" The", " code", " is", " in", " the", " file", " and", " the", " test", " is", " green", ".")
+_THOUGHTS: Final = (
+    "Thinking",
+    " about",
+    " it",
+    ".",
+    " The",
+    " user",
+    " wants",
+    " the",
+    " test",
+    " to",
+    " be",
+    " green",
+)
+_BARE_ARGUMENTS: Final = 12  # tokens of a tool call without content
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Tokens by kind. `input_tokens` are neither read from nor written to a cache; reasoning is part of output."""
+    """Tokens by kind. `input_tokens` are neither read from nor written to a cache; reasoning is part of output.
+
+    Tokens of sound are part of `input_tokens` and of `output_tokens`.
+    """
 
     input_tokens: int
     cache_read_tokens: int = 0
@@ -44,6 +44,8 @@ class Tokens:
     cache_write_1h_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
 
     @property
     def cache_write_tokens(self) -> int:
@@ -55,143 +57,115 @@ class Tokens:
         """All of the prompt, as OpenAI counts it."""
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
 
+    @property
+    def visible_tokens(self) -> int:
+        """Of the output, what is not reasoning."""
+        return self.output_tokens - self.reasoning_tokens
+
+    def one_cache(self) -> Tokens:
+        """The same with a provider that tells no lifetimes of its cache apart."""
+        return replace(self, cache_write_5m_tokens=self.cache_write_tokens, cache_write_1h_tokens=0)
+
+    def until(self, output_tokens: int) -> Tokens:
+        """The same, had the answer ended after so many tokens of output."""
+        output = min(output_tokens, self.output_tokens)
+        reasoning, sound = min(self.reasoning_tokens, output), min(self.output_audio_tokens, output)
+        return replace(self, output_tokens=output, reasoning_tokens=reasoning, output_audio_tokens=sound)
+
+
+NOTHING: Final = Tokens(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a request was served, each of which has its own price. `residency` empty: anywhere."""
+
+    service_tier: str = "standard"  # standard, flex, priority, batch, ultrafast, fast
+    residency: str = ""
+    web_searches: int = 0
+
+
+STANDARD: Final = Terms()
+
+
+class Piece(NamedTuple):
+    """A delta of a stream, and how many tokens of the output it is."""
+
+    text: str
+    tokens: int
+
+
+class Frame(NamedTuple):
+    """What is written at once, and how many tokens of the output are in it."""
+
+    data: bytes
+    tokens: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One answer, decided before its first byte."""
+    """One answer."""
 
     tokens: Tokens
+    terms: Terms = STANDARD
     usage: UsageMode = "ask"
     tool: str | None = None
     error: int | None = None
+    errors: int = 0  # how often this very request fails before it is answered
     delay_ms: int = 0
     chunks: int = 10
     chunk_ms: int = 0
     cut: int | None = None
-
-    def words(self) -> list[str]:
-        """The visible answer, one word per output token that is not reasoning."""
-        return list(_words(max(1, self.tokens.output_tokens - self.tokens.reasoning_tokens)))
+    loops: int = 1  # samplings behind one answer, when the provider calls tools of its own
+    byok: bool = False  # OpenRouter: with the caller's own key of the vendor
 
     def text(self) -> str:
-        """The visible answer."""
-        return "".join(self.words())
+        """The visible answer, one word per output token that is not reasoning."""
+        return "".join(self._visible())
 
-    def deltas(self) -> list[str]:
+    def deltas(self) -> list[Piece]:
         """The visible answer in at most `chunks` pieces."""
-        words = self.words()
-        size = math.ceil(len(words) / max(1, self.chunks))
-        return ["".join(words[at : at + size]) for at in range(0, len(words), size)]
+        return _pieces(self._visible(), self.chunks, self.tokens.visible_tokens)
+
+    def arguments(self) -> str:
+        """A tool call's arguments, as JSON: about as long as the visible answer would be."""
+        words = self._visible()[: max(0, self.tokens.visible_tokens - _BARE_ARGUMENTS)]
+        told = {"path": "notes.txt"} | ({"content": "".join(words)} if words else {})
+        return json.dumps(told, separators=(",", ":"))
+
+    def argument_deltas(self) -> list[Piece]:
+        """The arguments in pieces."""
+        text = self.arguments()
+        size = math.ceil(len(text) / max(2, min(self.chunks, len(text) // 8)))
+        return _pieces([text[at : at + size] for at in range(0, len(text), size)], 10**6, self.tokens.visible_tokens)
 
     def thought(self) -> str:
-        """A summary of the reasoning; empty without reasoning tokens."""
-        return "Thinking about it." if self.tokens.reasoning_tokens else ""
+        """The reasoning, one word for each of its tokens; empty without."""
+        return "".join(self._thoughts())
+
+    def thoughts(self) -> list[Piece]:
+        """The reasoning in at most `chunks` pieces."""
+        return _pieces(self._thoughts(), self.chunks, self.tokens.reasoning_tokens)
+
+    def summary(self) -> str:
+        """All that some providers tell of the reasoning."""
+        return "".join(_THOUGHTS[:4]) if self.tokens.reasoning_tokens else ""
+
+    def _visible(self) -> tuple[str, ...]:
+        return _words(_OPENING, _FILLER, min(MAX_WORDS, max(1, self.tokens.visible_tokens)))
+
+    def _thoughts(self) -> tuple[str, ...]:
+        return _words(_THOUGHTS, _THOUGHTS[4:], min(MAX_WORDS, self.tokens.reasoning_tokens))
 
 
-@lru_cache(maxsize=512)
-def _words(count: int) -> tuple[str, ...]:
-    return (*_OPENING, *islice(cycle(_FILLER), max(0, count - len(_OPENING))))[:count]
+@lru_cache(maxsize=1024)
+def _words(opening: tuple[str, ...], filler: tuple[str, ...], count: int) -> tuple[str, ...]:
+    return (*opening, *islice(cycle(filler), max(0, count - len(opening))))[:count]
 
 
-class DirectiveError(ValueError):
-    """A directive that the simulator does not understand; the caller is told with a 400."""
-
-
-def _spoken_chars(value: object) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(map(_spoken_chars, value.values()))
-    if isinstance(value, list):
-        return sum(map(_spoken_chars, value))
-    return 0
-
-
-def prompt_tokens(request: Mapping[str, Any]) -> int:
-    """What the simulator takes the prompt's length to be: four characters a token, at least one."""
-    chars = sum(_spoken_chars(request.get(field)) for field in _SPOKEN)
-    return max(1, chars // _CHARS_PER_TOKEN)
-
-
-def _directive(body: bytes) -> dict[str, str]:
-    found = _DIRECTIVE.findall(body)
-    return dict(word.partition("=")[::2] for word in found[-1].decode("ascii", "replace").split()) if found else {}
-
-
-def _offered(request: Mapping[str, Any], wanted: str) -> str | None:
-    """The tool to call: none right after a tool's result, or an agent would never come to an end."""
-    turns = request.get("messages") or request.get("input")
-    last = turns[-1] if isinstance(turns, list) and turns else {}
-    if wanted in ("", "0") or last.get("role") == "tool" or last.get("type") == "function_call_output":
-        return None
-    content = last.get("content")
-    if isinstance(content, list) and any(isinstance(p, Mapping) and p.get("type") == "tool_result" for p in content):
-        return None
-    names = [tool.get("name") or tool.get("function", {}).get("name") for tool in request.get("tools") or ()]
-    return wanted if wanted != "1" else next((name for name in names if name), "write_file")
-
-
-def _drawn(body: bytes, request: Mapping[str, Any]) -> Tokens:
-    dice = Random(zlib.crc32(body))
-    prompt = prompt_tokens(request)
-    asks_to_cache = b'"cache_control"' in body
-    read = write_5m = write_1h = 0
-    if prompt >= _CACHEABLE_TOKENS:
-        read = int(prompt * dice.uniform(0.6, 0.95))
-        if asks_to_cache:
-            written = int((prompt - read) * 0.9)
-            write_5m, write_1h = (0, written) if b'"1h"' in body else (written, 0)
-    mu, sigma = (5.0, 1.0) if request.get("tools") else (2.8, 0.85)
-    limit = request.get("max_tokens") or request.get("max_completion_tokens") or request.get("max_output_tokens")
-    output = min(
-        max(1, round(dice.lognormvariate(mu, sigma))), limit if isinstance(limit, int) and limit > 0 else 10**6
-    )
-    thinks = bool(request.get("thinking") or request.get("reasoning") or request.get("reasoning_effort"))
-    return Tokens(
-        input_tokens=prompt - read - write_5m - write_1h,
-        cache_read_tokens=read,
-        cache_write_5m_tokens=write_5m,
-        cache_write_1h_tokens=write_1h,
-        output_tokens=output,
-        reasoning_tokens=output // 3 if thinks else 0,
-    )
-
-
-def read_turn(body: bytes, request: Mapping[str, Any]) -> Turn:
-    """The turn for a request, given as received and as parsed. Raises DirectiveError."""
-    drawn = _drawn(body, request)
-    said = _directive(body)
-    if not said:
-        return Turn(drawn)
-    try:
-        number = {name: int(value) for name, value in said.items() if name not in ("usage", "tool")}
-    except ValueError:
-        raise DirectiveError(f"not a number in {sorted(said)}") from None
-    known = {"input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning"}
-    unknown = number.keys() - known - {"error", "delay_ms", "chunks", "chunk_ms", "cut"}
-    usage = said.get("usage", "ask")
-    if unknown or usage not in ("ask", "send", "omit") or min(number.values(), default=0) < 0:
-        raise DirectiveError(f"unknown in a directive: {sorted(unknown) or usage}")
-    caches = bool(number.keys() & {"cache_read", "cache_write_5m", "cache_write_1h"})
-    dictated = {f"{kind}_tokens": number.get(kind, 0) for kind in ("cache_read", "cache_write_5m", "cache_write_1h")}
-    if not caches:
-        dictated = {kind: getattr(drawn, kind) for kind in dictated}
-    output = number.get("output", max(drawn.output_tokens, number.get("reasoning", 0)))
-    reasoning = number.get("reasoning", min(drawn.reasoning_tokens, output))
-    if reasoning > output:
-        raise DirectiveError("reasoning is part of output and cannot exceed it")
-    return Turn(
-        Tokens(
-            input_tokens=number.get("input", prompt_tokens(request) if caches else drawn.input_tokens),
-            output_tokens=output,
-            reasoning_tokens=reasoning,
-            **dictated,
-        ),
-        usage=usage,  # type: ignore[arg-type]  # one of the three, checked above
-        tool=_offered(request, said.get("tool", "")),
-        error=number.get("error") or None,
-        delay_ms=number.get("delay_ms", 0),
-        chunks=number.get("chunks", 10),
-        chunk_ms=number.get("chunk_ms", 0),
-        cut=number.get("cut"),
-    )
+def _pieces(words: Sequence[str], most: int, tokens: int) -> list[Piece]:
+    """Words in at most so many pieces, with the tokens spread over them."""
+    size = math.ceil(len(words) / max(1, most)) or 1
+    texts = ["".join(words[at : at + size]) for at in range(0, len(words), size)]
+    ends = [tokens * (number + 1) // len(texts) for number in range(len(texts))]
+    return [Piece(text, end - start) for text, start, end in zip(texts, [0, *ends], ends, strict=False)]
