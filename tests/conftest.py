@@ -12,8 +12,9 @@ from typing import Any, Literal, TypeVar
 
 import pytest
 
-Part = Literal["java", "chromium", "npm", "bqemulator"]
+Part = Literal["java", "chromium", "npm", "bqemulator", "focus"]
 ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else LiteLLM fetches its price list when imported
 TOOLS = ROOT / ".tally" / "tools"  # what `make check` installs for the tests alone
 T = TypeVar("T")
 
@@ -35,6 +36,10 @@ _FOUND: dict[Part, tuple[Callable[[], object], str]] = {
     "bqemulator": (
         lambda: (TOOLS / "bqemulator" / "bin" / "bqemulator").exists(),
         "no BigQuery emulator (make emulators)",
+    ),
+    "focus": (
+        lambda: (TOOLS / "focus" / "bin" / "focus-validator").exists(),
+        "no FOCUS validator (make focus)",
     ),
 }
 
