@@ -5,9 +5,12 @@ door        who is let in at all, page and websocket
 identity    who is looking
 queries     everything a page asks of the warehouse and the policy
 figures     what a page states, computed from rows: pure
+health      the same for Data health
+books       the same for Statements
 charts      the few chart shapes
 states      heading, loading, empty, late and failed
 tables      the tables, and their CSV
+health_tables, book_tables   those of Data health and Statements
 tiles       a figure, how it moved, its course
 wording     numbers and times as people say them
 pages/      one file per page, and shell, which surrounds them

@@ -6,6 +6,7 @@ Charts take rows (dicts); dates are written without a zone, so that every browse
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
@@ -24,6 +25,7 @@ importlib.import_module("pandas")
 HEIGHT = 268
 FLUSH = {"top": 0, "left": 0, "right": 14, "bottom": 0}  # the card already has padding
 GREY = "#8A93A3"
+_SPANS = {0: "0", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 hour", 21_600: "6 hours", 86_400: "1 day"}
 
 
 def spend_by_model(rows: Sequence[Row], models: Sequence[str]) -> alt.Chart:
@@ -132,6 +134,66 @@ def weekly_people(weeks: Sequence[Row]) -> alt.LayerChart:
         y=alt.Y("active_people:Q", title=None, axis=axis)
     )
     return _layered(roster, active)
+
+
+def lag(days: Sequence[Row]) -> alt.LayerChart:
+    """Seconds until an event was stored: half of a day's events, and 95 of 100."""
+    parts = {"lag_p95_s": "95 of 100", "lag_p50_s": "Half"}
+    rows = [{"day": row["day"], "part": words, "s": row[name]} for row in days for name, words in parts.items()]
+    x = alt.X(
+        "yearmonthdate(day):O",
+        title=None,
+        axis=alt.Axis(format="%a %-d %b", labelAngle=0, labelOverlap=True, ticks=False, domain=False),
+    )
+    base = alt.Chart(_data(rows)).encode(
+        x=x,
+        y=alt.Y(
+            "s:Q",
+            title=None,
+            scale=alt.Scale(type="symlog", constant=10, domain=[0, max([60.0, *(row["s"] for row in rows)])]),
+            axis=alt.Axis(
+                values=list(_SPANS),
+                domain=False,
+                labelExpr=f"{json.dumps({str(size): said for size, said in _SPANS.items()})}[datum.value]",
+            ),
+        ),
+        color=alt.Color(
+            "part:N",
+            sort=list(parts.values()),
+            scale=alt.Scale(domain=list(parts.values())),
+            legend=alt.Legend(title=None, orient="top", symbolType="square", symbolSize=80, labelFontSize=12, offset=4),
+        ),
+        tooltip=[
+            alt.Tooltip("day:T", title="Day", format="%a %-d %b"),
+            alt.Tooltip("part:N", title="Of the events"),
+            alt.Tooltip("s:Q", title="Stored within, seconds", format=",.1f"),
+        ],
+    )
+    return _layered(base.mark_line(strokeWidth=2.5), base.mark_circle(size=60, opacity=1))
+
+
+def causes(rows: Sequence[Row]) -> alt.LayerChart:
+    """The gap to the bill by cause: to the right what the provider billed and we did not, to the left the opposite."""
+    amounts = [0.0, *(float(row["usd"]) for row in rows)]
+    margin = 0.16 * (max(amounts) - min(amounts) or 1.0)  # room for the words beside the bars
+    domain = [min(amounts) - margin * (min(amounts) < 0), max(amounts) + margin]
+    x = alt.X("usd:Q", title=None, axis=None, scale=alt.Scale(domain=domain))
+    base = alt.Chart(_data([{**row, "said": wording.signed_usd(row["usd"])} for row in rows])).encode(
+        x=x,
+        y=alt.Y(
+            "cause:N",
+            title=None,
+            sort=[row["cause"] for row in rows],
+            axis=alt.Axis(ticks=False, domain=False, labelLimit=160, labelPadding=10),
+        ),
+        tooltip=[alt.Tooltip("cause:N", title="Cause"), alt.Tooltip("usd:Q", title="Dollars", format="$,.2f")],
+    )
+    text = base.encode(text="said:N")
+    return _layered(
+        base.mark_bar(cornerRadius=3, height={"band": 0.58}, color=_theme_colour("blueColor")),
+        text.transform_filter(alt.datum.usd >= 0).mark_text(align="left", dx=6, fontSize=13, color=GREY),
+        text.transform_filter(alt.datum.usd < 0).mark_text(align="right", dx=-6, fontSize=13, color=GREY),
+    )
 
 
 def _layered(*layers: alt.Chart) -> alt.LayerChart:

@@ -18,6 +18,7 @@ MIN_GROUP = 5  # the views fold smaller teams together; a whole company may stil
 TREND_DAYS = 28
 WEEK = 7
 OTHER = "Other"
+NOTHING = Decimal(0)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,14 @@ ROW_HEIGHT = 38
 _STATES = {"On track": "✓ On track", "At risk": "▲ At risk", "Over": "✕ Over", "No budget": "No budget"}
 _RESULTS = {"ok": "✓ ok", "error": "✕ error", "aborted": "◦ aborted", "refused": "⊘ refused"}
 _SOURCES = {"provider": "Provider", "counted": "Our count", "none": wording.NOTHING}
+PRICES = {
+    "reported": "Provider",
+    "book": "Price book",
+    "approximate": "Standard price",
+    "fallback": "Fallback price",
+    "none": wording.NOTHING,
+    "missing": "No price",
+}
 
 
 def height(rows: int) -> int:
@@ -36,7 +44,7 @@ def height(rows: int) -> int:
 def teams(standings: Sequence[Standing]) -> None:
     """Every group: people, trend, and this month against its budget."""
     over = next((group.shown_as for group in standings if group.state == "Over"), None)
-    _draw(
+    draw(
         [
             {
                 "team": group.shown_as,
@@ -89,7 +97,7 @@ def teams_csv(standings: Sequence[Standing]) -> str:
 
 def tools(rows: Sequence[Row]) -> None:
     """Tools by spending: tool, trend, requests, cost_usd, share."""
-    _draw(
+    draw(
         [
             {
                 "tool": row["tool"],
@@ -111,7 +119,7 @@ def tools(rows: Sequence[Row]) -> None:
 
 def keys(rows: Sequence[Row], today: date) -> None:
     """One's own tools and keys: tool, key_id, last_day, requests, cost_usd."""
-    _draw(
+    draw(
         [
             {
                 "tool": row["tool"],
@@ -133,7 +141,7 @@ def keys(rows: Sequence[Row], today: date) -> None:
 
 def requests(rows: Sequence[Row]) -> None:
     """One's own requests, the newest first."""
-    _draw(
+    draw(
         [
             {
                 "at": row["occurred_at"],
@@ -144,9 +152,9 @@ def requests(rows: Sequence[Row]) -> None:
                 "read": int(row["cache_read_tokens"] or 0),
                 "written": int(row["cache_write_tokens"] or 0),
                 "output": int(row["output_tokens"] or 0),
-                "cost": wording.usd(row["cost_usd"]),
-                "status": _RESULTS.get(row["status"], row["status"]),
-                "usage": _SOURCES.get(row["usage_source"], row["usage_source"]),
+                "cost": _cost(row),
+                "status": "↻ tried again" if row["superseded"] else _RESULTS.get(row["status"], row["status"]),
+                "usage": _figures_from(row),
             }
             for row in rows
         ],
@@ -159,10 +167,31 @@ def requests(rows: Sequence[Row]) -> None:
         read=NumberColumn("Cache read", format="localized", width="small"),
         written=NumberColumn("Cache write", format="localized", width="small"),
         output=NumberColumn("Output", format="localized", width="small"),
-        cost=TextColumn("Cost", alignment="right", width="small"),
-        status=TextColumn("Status", width="small"),
-        usage=TextColumn("Tokens from", help="The provider's own figures, or Tally's count where it sent none."),
+        cost=TextColumn(
+            "Cost",
+            alignment="right",
+            width="small",
+            help="In brackets: what a request of your subscription would cost at list prices.",
+        ),
+        status=TextColumn("Status", help="Tried again: another call took its place; both are paid for."),
+        usage=TextColumn(
+            "Figures from",
+            help="Tokens: the provider's own, or Tally's count where it sent none. Prices are the price book's, or as "
+            "it says here.",
+        ),
     )
+
+
+def _cost(row: Row) -> str:
+    if row["billing_mode"] == "subscription":
+        return f"$0 ({wording.usd(row['list_cost_usd'])})"
+    return wording.usd(row["cost_usd"])
+
+
+def _figures_from(row: Row) -> str:
+    if row["usage_source"] == "provider" and row["price_source"] in ("approximate", "fallback", "missing"):
+        return PRICES[row["price_source"]]
+    return _SOURCES.get(row["usage_source"], str(row["usage_source"]))
 
 
 def my_csv(rows: Sequence[Row]) -> str:
@@ -184,5 +213,6 @@ def _inert(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _draw(rows: list[dict[str, Any]], *, alt: str, **columns: Any) -> None:
+def draw(rows: list[dict[str, Any]], *, alt: str, **columns: Any) -> None:
+    """A table of `rows`, as tall as they are; `columns` describe those that are shown, in their order."""
     st.dataframe(rows, hide_index=True, row_height=ROW_HEIGHT, height="content", alt=alt, column_config=columns)

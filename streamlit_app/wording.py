@@ -25,6 +25,11 @@ def usd(amount: Decimal | float) -> str:
     return f"{sign}${size:.{places}f}"
 
 
+def signed_usd(amount: Decimal | float) -> str:
+    """Dollars of a difference: +$19.81, -$90, $0."""
+    return f"{'+' if amount > 0 else ''}{usd(amount)}"
+
+
 def count(number: int) -> str:
     """A count in at most four digits: 940, 12.3k, 4.6M."""
     size = float(number)
@@ -36,8 +41,12 @@ def count(number: int) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of one, in percent: 63%; 0.4% where rounding would hide it."""
+    """A share of one, in percent: 63%; 0.4%, <0.1% or >99.9% where rounding would hide it."""
     value = share * 100
+    if 0 < value < 0.05:
+        return "<0.1%"
+    if 99.95 <= value < 100:
+        return ">99.9%"
     return f"{value:.1f}%" if 0 < value < 1 or 99 < value < 100 else f"{value:.0f}%"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from governance import rollup
 from governance.events import UsageEvent
 from governance.warehouse import Warehouse
 
@@ -30,6 +31,8 @@ MODELS: dict[str, tuple[str, float, tuple[str, str, str, str]]] = {
     "qwen-4-coder": ("openrouter", 0.02, ("0.5", "0.1", "0", "2")),
 }
 TOOLS = {"anthropic": ("claude-code", "2.1.197"), "openai": ("codex", "0.61.0"), "moonshot": ("kimi-code", "1.4.2")}
+LITELLM = {"claude-opus-5-5": Decimal("1.08"), "kimi-k3": Decimal("0.6")}  # how far its figure is off
+STORED_AFTER = timedelta(seconds=7)
 KINDS = ("input", "cache_read", "cache_write_5m", "output")
 
 
@@ -51,7 +54,7 @@ def write_policy(folder: Path) -> None:
 
 
 def fill(warehouse: Warehouse, now: datetime) -> None:
-    """Roster, prices and events up to a minute before `now`."""
+    """Roster, prices, events up to a minute before `now`, and their rollup."""
     begin = datetime(2024, 1, 1, tzinfo=UTC)
     warehouse.apply_schema()
     warehouse.replace(
@@ -68,24 +71,143 @@ def fill(warehouse: Warehouse, now: datetime) -> None:
             for email, team in people()
         ],
     )
-    warehouse.replace(
-        "prices",
+    warehouse.replace("prices", prices())
+    rows = [event.row() | {"received_at": event.occurred_at + STORED_AFTER} for event in events(now)]
+    assert warehouse.append("events", rows) == {}
+    rollup.refresh(warehouse)
+
+
+def trouble(warehouse: Warehouse, now: datetime) -> None:
+    """What can be wrong with numbers, on top of `fill`, each kind a few times; cost centres, seats, bills, a close."""
+    today = now.date()
+    last = today.replace(day=1) - timedelta(days=1)  # the last day of the month before
+    noon = datetime.combine(last, time(12), UTC)
+    yesterday = now - timedelta(days=1)
+    rows = [
+        _stored("mystery", at=yesterday, model="mystery-1", model_requested="mystery-1", input_tokens=400_000),
+        _stored("mystery-today", at=now - timedelta(minutes=9), model="mystery-1", model_requested="mystery-1"),
+        _stored("priority", at=yesterday, service_tier="priority"),
+        _stored("nobodys", at=yesterday, person=None),
+        _stored("no-team", at=yesterday, team=None, person=None, key_kind="service", tool="other"),
+        *[
+            _stored(
+                f"seat-{n}", at=now - timedelta(days=n, minutes=5), billing_mode="subscription", output_tokens=90_000
+            )
+            for n in range(9)
+        ],
+        _stored("tried", at=now - timedelta(minutes=4), superseded=True, status="error", http_status=529),
+        _stored("late", at=now - timedelta(days=2)) | {"received_at": now},
+        _stored("last-month", at=noon, model="mystery-1", model_requested="mystery-1", input_tokens=900_000),
+    ]
+    assert warehouse.append("events", [*rows, rows[0] | {"received_at": now}]) == {}
+    warehouse.append(
+        "shelved",
         [
-            {
-                "provider": provider,
-                "model": model,
-                "token_kind": kind,
-                "modifier": "standard",
-                "usd_per_mtok": Decimal(price),
-                "valid_from": begin,
-                "source": "tally",
-            }
-            for model, (provider, _, prices) in MODELS.items()
-            for kind, price in zip(KINDS, prices, strict=True)
+            {"shelved_at": now - timedelta(minutes=30), "message_id": f"m{n // 2}", "reason": reason, "raw": b"?"}
+            for n, reason in enumerate(["input_tokens: not INT64"] * 4 + ["not JSON"])
         ],
     )
-    rows = [event.row() | {"received_at": event.occurred_at} for event in events(now)]
-    assert warehouse.append("events", rows) == {}
+    rollup.refresh(warehouse)
+    months = warehouse.query("SELECT DISTINCT DATE_TRUNC(day, MONTH) AS month FROM tally.team_rollup")
+    over = [row["month"] for row in months if row["month"] <= last]
+    warehouse.rewrite("statements", "statement_lines", "month", over)
+    late = _stored("after-the-close", at=noon, output_tokens=120_000) | {"received_at": now}
+    assert warehouse.append("events", [late]) == {}
+    rollup.refresh(warehouse)
+    changes = warehouse.query("SELECT * FROM tally.statement_changes WHERE open_usd <> 0")
+    posted = [
+        {"adjustment_id": f"c{n}", "cost_usd": row["open_usd"], "posted_at": now}
+        | {name: row[name] for name in ("month", "team", "key_kind", "provider", "model", "reason")}
+        for n, row in enumerate(changes)
+    ]
+    assert warehouse.append("adjustments", posted) == {}
+    warehouse.replace("teams", [{"team": team, "cost_centre": "R&D"} for team in ("Platform", "Search")])
+    warehouse.replace(
+        "seats",
+        [
+            {
+                "person": email,
+                "provider": "anthropic",
+                "plan": "Max",
+                "usd_per_month": Decimal(100),
+                "valid_from": last.replace(day=1),
+                "valid_to": None,
+            }
+            for email, team in people()
+            if team == "Platform"
+        ],
+    )
+
+    warehouse.replace("gateway_keys", [{"provider": provider, "id": "gateway"} for provider in ("anthropic", "openai")])
+    assert warehouse.append("bills", list(_bills(warehouse, now))) == {}
+
+
+def _bills(warehouse: Warehouse, now: datetime) -> Iterator[dict[str, Any]]:
+    """Two weeks billed: a part for keys that are not the gateway's, one model dearer than we think, a day revised."""
+    kinds = {"input": 0, "cache_read": 1, "cache_write_5m": 2, "output": 3}
+    used = warehouse.query(
+        "SELECT day, provider, model, SUM(input_tokens) AS input, SUM(cache_read_tokens) AS cache_read, "
+        "SUM(cache_write_5m_tokens) AS cache_write_5m, SUM(output_tokens) AS output FROM tally.team_daily "
+        "WHERE provider IN ('anthropic', 'openai') AND billing_mode = 'metered' AND day BETWEEN @first AND @last "
+        "GROUP BY day, provider, model",
+        {"first": now.date() - timedelta(days=14), "last": now.date() - timedelta(days=1)},
+    )
+    revised = now.date() - timedelta(days=5)
+    for row in used:
+        price = MODELS[row["model"]][2] if row["model"] in MODELS else ("5", "0.5", "6.25", "25")
+        dearer = Decimal("1.04") if row["model"] == "claude-haiku-5" else Decimal(1)
+        for kind, place in kinds.items():
+            quantity = int(row[kind])
+            whole = quantity * Decimal(price[place]) * dearer / 10**6
+            for report, reading, amount in (
+                ("usage", 2, None),
+                *([("cost", 1, whole * Decimal("0.9"))] if row["day"] == revised else []),
+                ("cost", 2, whole),
+            ):
+                line = {
+                    "provider": row["provider"],
+                    "report": report,
+                    "day": row["day"],
+                    "model": row["model"],
+                    "project": "gateway",
+                    "token_kind": kind,
+                    "quantity": quantity,
+                    "amount_usd": amount,
+                    "fetch_id": f"{row['provider']}-{report}-{row['day']}-{reading}",
+                    "fetched_at": datetime.combine(row["day"], time(6), UTC) + timedelta(days=reading),
+                }
+                yield line
+                part = Decimal("0.05")
+                yield line | {
+                    "project": "somebody's",
+                    "quantity": int(quantity * part),
+                    "amount_usd": None if amount is None else amount * part,
+                }
+
+
+def _stored(name: str, *, at: datetime, **fields: Any) -> dict[str, Any]:
+    return one(name, email=ADA, at=at, **fields).row() | {"received_at": at + STORED_AFTER}
+
+
+def prices() -> list[dict[str, Any]]:
+    """The price book of the company, with a fallback."""
+    listed = [(provider, model, prices) for model, (provider, _, prices) in MODELS.items()]
+    return [
+        {
+            "provider": provider,
+            "model": model,
+            "service_tier": "standard",
+            "residency": "",
+            "context_above": 0,
+            "token_kind": kind,
+            "price_list": "list",
+            "usd_per_million": Decimal(price),
+            "valid_from": date(2024, 1, 1),
+            "source": "tally",
+        }
+        for provider, model, prices in [*listed, ("*", "*", ("5", "0.5", "6.25", "25"))]
+        for kind, price in zip(KINDS, prices, strict=True)
+    ]
 
 
 def events(now: datetime) -> Iterator[UsageEvent]:
@@ -115,6 +237,9 @@ def _event(
     at = datetime.combine(day, time(7 + dice.randrange(11), dice.randrange(60)), UTC)
     work = size * dice.lognormvariate(0, 0.5)
     tool, version = TOOLS.get(provider, ("other", None))
+    read, written = int(dice.uniform(0.6, 1.4) * 1_500_000 * work), int(200_000 * work)
+    tokens = (int(90_000 * work), read, written if provider == "anthropic" else 0, int(45_000 * work))
+    cost = sum((n * Decimal(price) for n, price in zip(tokens, MODELS[model][2], strict=True)), Decimal(0)) / 10**6
     return one(
         f"{email}-{day}-{n}",
         email=email,
@@ -124,10 +249,11 @@ def _event(
         tool_version=version,
         provider=provider,
         model=model,
-        input_tokens=int(90_000 * work),
-        cache_read_tokens=int(dice.uniform(0.6, 1.4) * 1_500_000 * work),
-        cache_write_5m_tokens=int(200_000 * work) if provider == "anthropic" else 0,
-        output_tokens=int(45_000 * work),
+        input_tokens=tokens[0],
+        cache_read_tokens=tokens[1],
+        cache_write_5m_tokens=tokens[2],
+        output_tokens=tokens[3],
+        gateway_cost_usd=round(cost * LITELLM.get(model, Decimal(1)), 9),
         usage_source="provider" if dice.random() < 0.97 else "counted",
         status="ok" if dice.random() < 0.98 else "aborted",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -17,12 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from streamlit.testing.v1 import AppTest
 
+from governance import exports
 from governance.duckdb_warehouse import DuckDBWarehouse
 from governance.policy import Budget
 from governance.settings import DashboardSettings
-from streamlit_app import door, figures, identity, queries, states, tables, tiles, wording
+from streamlit_app import books, door, figures, identity, queries, states, tables, tiles, wording
 from tests import dashboard_company as company
 from tests.conftest import ROOT, free_port
+from tests.warehouse_rows import store
 
 SHELL = ROOT / "streamlit_app" / "pages" / "shell.py"
 NOW = datetime(2026, 11, 23, 14, 5, tzinfo=UTC)  # a Monday, late in a month
@@ -37,6 +40,17 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     company.fill(warehouse, NOW)
     warehouse.close()
     return path
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, datetime]:
+    """A warehouse with something wrong in it, and when it was filled: the checks look back from the moment they run."""
+    path, now = tmp_path_factory.mktemp("troubled") / "troubled.duckdb", datetime.now(UTC)
+    warehouse = DuckDBWarehouse(str(path))
+    company.fill(warehouse, now)
+    company.trouble(warehouse, now)
+    warehouse.close()
+    return path, now
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +237,10 @@ def test_a_fault_in_the_policy_is_told_and_the_page_still_drawn(open_page: Open,
 # --- States -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["overview", "my_usage"])
+PAGES = ["overview", "statements", "my_usage", "data_health"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_an_empty_company_is_told_what_to_do(open_page: Open, tmp_path: Path, page: str) -> None:
     warehouse = DuckDBWarehouse(str(tmp_path / "empty.duckdb"))
     warehouse.apply_schema()
@@ -235,7 +252,7 @@ def test_an_empty_company_is_told_what_to_do(open_page: Open, tmp_path: Path, pa
     assert not at.metric
 
 
-@pytest.mark.parametrize("page", ["overview", "my_usage"])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_silent_warehouse_is_told_once_and_retried(
     open_page: Open, filled: Path, monkeypatch: pytest.MonkeyPatch, page: str
 ) -> None:
@@ -275,9 +292,8 @@ def test_a_company_of_three_shows_no_teams(open_page: Open, tmp_path: Path) -> N
         for n in "abc"
     ]
     warehouse.replace("people", three)
-    warehouse.append(
-        "events", [company.one("first-one", email="a@example.com", team="Core", at=NOW).row() | {"received_at": NOW}]
-    )
+    first = company.one("first-one", email="a@example.com", team="Core", at=NOW)
+    store(warehouse, [first.row() | {"received_at": NOW}])
     warehouse.close()
     at = open_page(warehouse=tmp_path / "three.duckdb")
     assert not at.exception
@@ -324,11 +340,11 @@ def test_every_personal_statement_names_the_person_and_no_shared_one_does() -> N
     statements = {
         name: sql for name, sql in vars(queries).items() if name.isupper() and isinstance(sql, str) and "FROM" in sql
     }
-    personal = {name for name, sql in statements.items() if "person_" in sql}
-    assert personal == {"MY_DAILY", "MY_REQUESTS"}
+    personal = {name for name, sql in statements.items() if "person_" in sql or "seat_" in sql}
+    assert personal == {"MY_DAILY", "MY_REQUESTS", "MY_SEATS"}
     for name, sql in statements.items():
         assert ("WHERE person = @person AND" in sql) == (name in personal), name
-        assert "tally.daily_cost" not in sql  # by team, unfolded
+        assert not re.search(r"tally\.(daily_cost|team_|chargeback|monthly_cost)(?!groups)", sql)  # by team, unfolded
 
 
 def test_a_request_just_made_is_in_the_table(open_page: Open, tmp_path: Path) -> None:
@@ -355,6 +371,190 @@ def test_a_newcomer_is_told_how_to_begin(open_page: Open) -> None:
 def test_a_spreadsheet_gets_numbers_and_no_formula() -> None:
     rows = [{"day": date(2026, 11, 2), "tool": "=HYPERLINK(1)", "cost_usd": Decimal("0.000000123")}]
     assert tables.my_csv(rows).splitlines() == ["day,tool,cost_usd", "2026-11-02,'=HYPERLINK(1),1.23E-7"]
+
+
+def test_a_subscription_costs_nothing_and_its_worth_is_told(open_page: Open, troubled: tuple[Path, datetime]) -> None:
+    path, now = troubled
+    at = open_page("my_usage", warehouse=path, now=now)
+    assert not at.exception
+    assert "Your subscription" in [heading.value for heading in at.subheader]
+    worth = 9 * (812 * 3 + 14_200 * Decimal("0.3") + 90_000 * 15) / 10**6
+    assert f"would cost {wording.plain(wording.usd(worth))} at list prices" in text_of(at)
+    seat = table(at, "fee").iloc[0]
+    assert (seat["plan"], seat["state"]) == ("Anthropic Max", ["▲ Below its fee"])
+    requests = table(at, "session")
+    assert {cost for cost in requests["cost"] if cost.startswith("$0 ")} == {"$0 ($1.36)"}
+    assert "↻ tried again" in set(requests["status"])
+    assert {"Fallback price", "Standard price"} <= set(requests["usage"])
+
+
+def test_who_has_no_seat_hears_of_none(open_page: Open) -> None:
+    assert "Your subscription" not in text_of(open_page("my_usage"))
+
+
+# --- Data health ------------------------------------------------------------------------------------------------------
+
+
+def test_data_health_states_every_check_with_its_rule(open_page: Open, troubled: tuple[Path, datetime]) -> None:
+    path, now = troubled
+    at = open_page("data_health", warehouse=path, now=now)
+    assert not at.exception
+    assert [metric.label for metric in at.metric] == [
+        "Newest request",
+        "Stored within",
+        "Counted by Tally",
+        "Priced from the book",
+        "Gap to the bill",
+    ]
+    checks = table(at, "rule").set_index("name")
+    assert len(checks) == 13
+    assert checks.loc["In the price book", "status"] == ["▲ Warning"]
+    assert checks.loc["Priced at all", "status"] == ["✓ Pass"]
+    assert checks["rule"].str.endswith(".").all()
+    assert "checks pass" in at.caption[0].value
+    assert len(at.get("vega_lite_chart")) == 2
+
+
+def test_data_health_names_models_messages_and_causes(open_page: Open, troubled: tuple[Path, datetime]) -> None:
+    path, now = troubled
+    at = open_page("data_health", warehouse=path, now=now)
+    unpriced = table(at, "source").set_index("model")
+    assert (unpriced.loc["mystery-1", "source"], unpriced.loc["mystery-1", "calls"]) == ("Fallback price", 3)
+    assert "`policy/prices.yaml`" in text_of(at)
+    shelved = table(at, "messages").set_index("reason")["messages"]
+    assert dict(shelved) == {"input_tokens: not INT64": 2, "not JSON": 1}
+    routes = table(at, "gateway").set_index("model")
+    assert routes.loc["kimi-k3", "share"] == "+67%"  # LiteLLM has but six tenths of it
+    assert routes.loc["gpt-5.6-codex", "difference"] == "$0"
+    bills = table(at, "theirs").set_index("provider")
+    assert bills.loc["OpenAI", "price_usd"] == "$0"
+    assert bills.loc["OpenAI", "bypass_usd"] == bills.loc["OpenAI", "gap"] != "$0"
+    assert bills.loc["Anthropic", "price_usd"].startswith("+$")
+    assert set(table(at, "revised")["day"]) == {wording.day(now.date() - timedelta(days=5))}
+
+
+def test_an_empty_company_still_hears_of_unreadable_messages(open_page: Open, tmp_path: Path) -> None:
+    warehouse = DuckDBWarehouse(str(tmp_path / "unread.duckdb"))
+    warehouse.apply_schema()
+    now = datetime.now(UTC)
+    warehouse.append("shelved", [{"shelved_at": now, "message_id": "m", "reason": "not JSON", "raw": b"?"}])
+    warehouse.close()
+    at = open_page("data_health", warehouse=tmp_path / "unread.duckdb", now=now)
+    assert not at.exception
+    assert "No requests yet" in [heading.value for heading in at.subheader]
+    assert list(table(at, "reason")["reason"]) == ["not JSON"]
+
+
+# --- Statements -------------------------------------------------------------------------------------------------------
+
+
+def test_an_open_month_is_what_its_events_cost_and_its_seats(open_page: Open, filled: Path) -> None:
+    at = open_page("statements")
+    assert not at.exception
+    month = sum(cost_of(event) for event in company.events(NOW) if event.occurred_at.date() >= date(2026, 11, 1))
+    assert tile(at, "Total").value == tile(at, "Requests so far").value == wording.usd(month)
+    assert set(table(at, "share")["name"]) == {"Platform", "Payments", "Search", "Mobile", "Small teams"}
+    assert table(at, "month")["month"].iloc[0] == "November 2026"
+    assert "Research" not in text_of(at)
+
+
+def test_a_closed_month_keeps_its_statement_and_shows_what_came_later(
+    open_page: Open, troubled: tuple[Path, datetime]
+) -> None:
+    path, now = troubled
+    before = now.date().replace(day=1) - timedelta(days=1)
+    at = open_page("statements", {"month": f"{before:%B %Y}"}, warehouse=path, now=now)
+    assert not at.exception
+    late = (812 * 3 + 14_200 * Decimal("0.3") + 120_000 * 15) / 10**6
+    assert tile(at, "Adjustments").value == f"+{wording.usd(late)}"
+    assert tile(at, "Seats").value == "$1,200"  # twelve of a hundred
+    centres = table(at, "late_event").set_index("name")
+    assert centres.loc["R&D", "late_event"] == f"+{wording.usd(late)}"
+    assert centres.loc["Small teams", "late_event"] == wording.NOTHING
+    states_of = table(at, "month").set_index("month")["state"]
+    assert states_of[f"{before:%B %Y}"] == ["✓ Closed"]
+    assert states_of[f"{now:%B %Y}"] == ["◦ Open"]
+    names = [button.proto.label for button in at.get("download_button")]
+    assert names == ["Chargeback", "FOCUS 1.2"]
+
+
+def test_the_files_of_a_month_add_up_to_it(open_page: Open, troubled: tuple[Path, datetime]) -> None:
+    path, now = troubled
+    open_page("statements", warehouse=path, now=now)
+    month = now.date().replace(day=1)
+    rows = [row for row in queries.chargeback() if row["month"] == month]
+    charges = books.folded(queries.focus(month), queries.groups())
+    total = sum((row["cost_usd"] for row in rows if row["entry"] == "open"), Decimal(0))
+    usage = [row for row in charges if row["ServiceName"].endswith("API")]
+    assert sum(row["BilledCost"] for row in usage) == pytest.approx(total, rel=Decimal("1e-12"))
+    assert "Research" not in exports.focus_csv(charges) + exports.chargeback_csv(rows)
+
+
+# --- Today, and the days before ---------------------------------------------------------------------------------------
+
+
+def test_days_that_are_over_and_today_make_up_what_one_question_gives(
+    open_page: Open, troubled: tuple[Path, datetime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, now = troubled
+    open_page(warehouse=path, now=now)
+    first, today = now.date() - timedelta(days=40), now.date()
+    for shown_as in ("", "Platform", "Small teams"):
+        params = {"shown_as": shown_as, "first_day": first, "last_day": today}
+        for asked, sql in (
+            (queries.daily, queries.DAILY),
+            (queries.daily_by_model, queries.DAILY_BY_MODEL),
+            (queries.daily_by_tool, queries.DAILY_BY_TOOL),
+        ):
+            at_once = queries.warehouse().query(sql, params)
+            assert by_content(asked(shown_as, first, today)) == by_content(at_once)
+    at_once = queries.warehouse().query(queries.DAILY_BY_GROUP, {"first_day": first, "last_day": today})
+    assert by_content(queries.daily_by_group(first, today)) == by_content(at_once)
+    (fresh,) = queries.warehouse().query("SELECT * FROM tally.data_freshness")
+    said = queries.freshness(today)
+    assert said.pop("counted_share") == pytest.approx(fresh["counted_share"])
+    assert said.pop("fallback_share") == pytest.approx(fresh["fallback_share"])
+    assert said == {name: fresh[name] for name in said}
+    for kept in ("_personal", "_personal_over"):  # kept in a session, and here is none
+        monkeypatch.setattr(queries, kept, lambda email, sql, params: queries._ask(sql, {"person": email, **params}))
+    mine = {"person": company.ADA, "first_day": first, "last_day": today}
+    assert by_content(queries.my_daily(company.ADA, first, today)) == by_content(
+        queries.warehouse().query(queries.MY_DAILY, mine)
+    )
+
+
+def by_content(rows: list[queries.Row]) -> list[str]:
+    """Rows in one order, with one kind of number."""
+
+    def plain(value: Any) -> Any:
+        return Decimal(value).normalize() if isinstance(value, int | Decimal) else value
+
+    return sorted(repr(sorted((name, plain(value)) for name, value in row.items())) for row in rows)
+
+
+class Noting:
+    """A warehouse that remembers what it was asked."""
+
+    def __init__(self, warehouse: DuckDBWarehouse) -> None:
+        self._warehouse = warehouse
+        self.asked: list[tuple[str, Mapping[str, Any]]] = []
+
+    def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        self.asked.append((sql, params or {}))
+        return self._warehouse.query(sql, params)
+
+
+def test_a_page_asks_for_todays_events_once(open_page: Open, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = DuckDBWarehouse(str(filled))
+    noting = Noting(opened)
+    monkeypatch.setattr(queries, "warehouse", lambda: noting)
+    monkeypatch.setattr(noting, "clear", lambda: None, raising=False)
+    monkeypatch.setattr(queries.warehouse, "clear", lambda: None, raising=False)
+    assert open_page().metric
+    bounds = [params["last_day"] for sql, params in noting.asked if "group_daily_cost" in sql and "last_day" in params]
+    assert set(bounds) == {NOW.date() - timedelta(days=1)}
+    assert [params for sql, params in noting.asked if sql == queries.TODAY] == [{"today": NOW.date()}]
+    opened.close()
 
 
 # --- Identity ---------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from local.warehouse import Owner
 from streamlit_app import queries
 from streamlit_app.identity import HEADER, ISSUER
 from tests import dashboard_company as company
-from tests.browser import PHONE, drawn, opened, picture
+from tests.browser import DESKTOP, PHONE, drawn, opened, picture
 from tests.conftest import ROOT, eventually, free_port, needs
 
 AUDIENCE = "/projects/1/locations/europe-west1/services/tally-dashboard"
@@ -97,7 +97,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     needs("chromium")
     folder = tmp_path_factory.mktemp("served")
     warehouse = Gated(":memory:")
-    company.fill(warehouse, datetime.now(UTC))
+    now = datetime.now(UTC)
+    company.fill(warehouse, now)
+    company.trouble(warehouse, now)
     owner = Owner(0, warehouse)
     thread = threading.Thread(target=owner.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -127,18 +129,46 @@ def test_overview_is_drawn(served: Served, chromium: Any, scheme: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_my_usage_is_drawn(served: Served, chromium: Any, scheme: str) -> None:
     with opened(chromium, f"{served.url}/my_usage", scheme=scheme) as page:
-        drawn(page, charts=1, tables=2)
+        drawn(page, charts=1, tables=3)
         assert page.get_by_text("Only you see this").is_visible()
         assert page.locator("[data-testid=stMetric]").count() == 4
         picture(page, f"my-usage-{scheme}")
 
 
 @pytest.mark.browser
-def test_overview_fits_a_phone(served: Served, chromium: Any) -> None:
-    with opened(chromium, served.url, size=PHONE) as page:
-        drawn(page, charts=3, tables=2)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_data_health_is_drawn(served: Served, chromium: Any, scheme: str) -> None:
+    with opened(chromium, f"{served.url}/data_health", scheme=scheme, size=DESKTOP | {"height": 2900}) as page:
+        drawn(page, charts=2, tables=7)
+        assert page.locator("[data-testid=stMetric]").count() == 5
+        assert page.get_by_text("10 of 13 checks pass").is_visible()
+        picture(page, f"data-health-{scheme}")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_statements_are_drawn(served: Served, chromium: Any, scheme: str) -> None:
+    before = datetime.now(UTC).date().replace(day=1) - timedelta(days=1)
+    with opened(chromium, f"{served.url}/statements?month={before:%B}+{before:%Y}", scheme=scheme) as page:
+        drawn(page, charts=0, tables=2)
+        assert page.locator("[data-testid=stMetric]").count() == 4
+        assert page.get_by_text(f"{before:%B %Y}:").is_visible()
+        for label, first in (("Chargeback", "month,cost_centre"), ("FOCUS 1.2", "BilledCost,")):
+            with page.expect_download() as begun:
+                page.get_by_role("button", name=label).click()
+            assert Path(begun.value.path()).read_text().startswith(first)
+        picture(page, f"statements-{scheme}")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("name", "charts", "tables"), [("", 3, 2), ("data_health", 2, 7), ("statements", 0, 2), ("my_usage", 1, 3)]
+)
+def test_a_page_fits_a_phone(served: Served, chromium: Any, name: str, charts: int, tables: int) -> None:
+    with opened(chromium, f"{served.url}/{name}", size=PHONE | {"height": 4400}) as page:
+        drawn(page, charts=charts, tables=tables)
         assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
-        picture(page, "overview-phone")
+        picture(page, f"{(name or 'overview').replace('_', '-')}-phone")
 
 
 @pytest.mark.browser
@@ -186,8 +216,10 @@ def test_a_slow_card_holds_up_no_other(served: Served, chromium: Any) -> None:
 def test_a_dead_warehouse_is_told_in_a_card(tmp_path: Path, chromium: Any) -> None:
     dead = f"http://127.0.0.1:{free_port()}"
     with dashboard(tmp_path, TALLY_WAREHOUSE=dead, TALLY_VIEWER=company.ADA) as url, opened(chromium, url) as page:
-        page.get_by_text("The warehouse does not answer since").wait_for(timeout=30_000)
-        page.get_by_role("button", name="Retry").wait_for()
+        for name in ("", "data_health", "statements"):
+            page.goto(f"{url}/{name}")
+            page.get_by_text("The warehouse does not answer since").wait_for(timeout=30_000)
+            page.get_by_role("button", name="Retry").wait_for()
         picture(page, "warehouse-down-light")
 
 
@@ -198,7 +230,9 @@ def test_an_empty_company_is_told_what_to_do(tmp_path: Path, chromium: Any) -> N
     warehouse.close()
     address = f"duckdb://{tmp_path}/empty.duckdb"
     with dashboard(tmp_path, TALLY_WAREHOUSE=address, TALLY_VIEWER=company.ADA) as url, opened(chromium, url) as page:
-        page.get_by_text("No requests yet").wait_for(timeout=30_000)
+        for name in ("", "data_health", "statements"):
+            page.goto(f"{url}/{name}")
+            page.get_by_text("No requests yet").wait_for(timeout=30_000)
         picture(page, "empty-light")
 
 

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import streamlit as st
 
-from streamlit_app import figures, identity, queries, states, tables, tiles, wording
+from streamlit_app import book_tables, figures, identity, queries, states, tables, tiles, wording
 
 RECENT = 25
 RECENT_DAYS = 7
@@ -24,7 +24,7 @@ with filters:
     period = figures.last_days(today, states.period_filter())
 since = min(period.first - timedelta(days=figures.WEEK), month_start)
 with below, states.whole_page("my-usage"):
-    freshness = queries.freshness()
+    freshness = queries.freshness(today)
     rows = queries.my_daily(email, since, today)
     models, _ = queries.models(today)
 inside = [row for row in rows if row["day"] >= period.first]
@@ -81,6 +81,24 @@ def figures_row() -> None:
             )
 
 
+def subscription() -> None:
+    """My seats, and what the requests of my subscription would cost; nothing where there are none."""
+    used = [row for row in inside if row["billing_mode"] == "subscription"]
+    with states.card(tables.height(2), "seats"):
+        seats = queries.my_seats(email, (month_start - timedelta(days=1)).replace(day=1), today)
+        if not (used or seats):
+            return
+        with st.container(border=True):
+            st.subheader("Your subscription", anchor=False)
+            if seats:
+                book_tables.seats(seats)
+            worth = wording.plain(wording.usd(figures.total(used, "list_cost_usd", period.first, period.last)))
+            st.caption(
+                f"Requests of a subscription cost nothing by the piece. Those of the last {period.days} days would "
+                f"cost {worth} at list prices. A fee is spread over the days of its month; of this month, those so far."
+            )
+
+
 @st.fragment(run_every=LIVE_S)
 def recent() -> None:
     """My newest requests: today's are asked for every two seconds, those of the days before are kept."""
@@ -110,4 +128,5 @@ with right.container(border=True, height="stretch"):
         tables.keys(figures.by_key(inside, ["tool", "key_id"], ["cost_usd", "requests"]), today)
     else:
         states.empty_period()
+subscription()
 recent()

@@ -17,7 +17,7 @@ settings = identity.settings()
 
 filters, below = states.heading("Overview", identity.viewer())
 with below, states.whole_page("overview"):
-    freshness = queries.freshness()
+    freshness = queries.freshness(today)
     groups = queries.groups() if freshness["requests"] else []
     budgets = queries.budgets(groups)
     models, first_day = queries.models(today)

@@ -25,8 +25,12 @@ except identity.NotAllowed:
 
 page = st.navigation(
     {
-        "Spend": [st.Page("overview.py", title="Overview", icon=":material/dashboard:", default=True)],
+        "Spend": [
+            st.Page("overview.py", title="Overview", icon=":material/dashboard:", default=True),
+            st.Page("statements.py", title="Statements", icon=":material/receipt_long:"),
+        ],
         "You": [st.Page("my_usage.py", title="My usage", icon=":material/person:")],
+        "System": [st.Page("data_health.py", title="Data health", icon=":material/monitor_heart:")],
     }
 )
 with st.sidebar:
