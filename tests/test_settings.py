@@ -13,6 +13,7 @@ from pydantic import SecretStr, ValidationError
 from governance import settings as under_test
 from governance.settings import (
     AlertsSettings,
+    BillsSettings,
     DashboardSettings,
     IngestSettings,
     KeysSettings,
@@ -24,7 +25,7 @@ from governance.settings import (
 from tests.conftest import ROOT
 
 CANARY = "cAnArY-0815"
-KINDS = [ProxySettings, IngestSettings, KeysSettings, AlertsSettings, DashboardSettings]
+KINDS = [ProxySettings, IngestSettings, KeysSettings, AlertsSettings, BillsSettings, DashboardSettings]
 PROXY = {"REGISTRY": "sqlite:///tmp/r.db", "KEY_PEPPER": CANARY, "TOPIC": "projects/p/topics/t"}
 
 
