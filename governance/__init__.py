@@ -7,14 +7,30 @@
 
 events      one request to a model, as published and as stored
 tools       which coding agent sent it
-prices      the dated price book
+prices      the dated price book; price_list: its entries, price_timeline: what decides a price from day to day
+contract    what the company pays other than the public list
+chargeback  seats, cost centres and true-ups
 keys        make, check and hash a key
-budgets     periods, thresholds, pace, forecast: pure functions
-policy      read and check policy/
+budgets     what may be spent, as policy/ says
+periods     days, weeks and months in the company's time zone
+standings   where a budget stands: thresholds, pace, forecast
+gate        what the gateways are told of budgets
+raises      more of a budget, asked for and granted
+people      who belongs to the company: people.csv alone
+policy      read and check policy/; its files by policy_csv and policy_yaml
+company     the rules of a company: time zone, keys, alerts
 registry    documents with a version: keys, alerts already sent
-warehouse   rows in, rows out: BigQuery in the cloud, DuckDB on a laptop
+audit       who did what, before and after
+identity    who is asking, as IAP or Google signed it
+connecting  what to paste so that an agent goes through the gateway
+warehouse   rows in, rows out: bigquery_warehouse in the cloud, duckdb_warehouse and http_warehouse on a laptop
+schema      tables and views, as sql/ describes them
+rollup      tokens of each day, summed again when events came in
 dialect     BigQuery SQL to DuckDB
-messages    what Tally says to people, by Slack and e-mail
+exports     a month's charges as CSV
+messages    what Tally says to people, and what every way to them promises
+channels    how a message is handed over; the ways: slack_channel, mail_channel, webhook_channel
+wording     how amounts, days and numbers are written
 settings    the only file that reads the environment
 logs        one JSON line per record
 """

@@ -1,92 +1,93 @@
-"""Where a budget stands: its period, what is used of it, which thresholds are crossed, and where the month will end.
-
-Pure functions over exact decimals. Days and months are UTC. A forecast counts working days (Monday to Friday), because
-coding agents rest when people do; it assumes that the days to come will cost what the days so far have cost.
-"""
+"""What may be spent: budgets of the company, of teams and people, of keys, models, providers, tools and tags."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Collection, Mapping
 from decimal import Decimal
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from governance.policy import Budget
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Status = Literal["on track", "at risk", "over"]
+from governance.periods import PeriodKind
+from governance.policy_csv import Email, PolicyError, Text
+from governance.policy_yaml import read_items
+from governance.tools import FAMILIES
+
+Scope = Literal["company", "team", "person", "key", "model", "provider", "tool", "tag"]
+Action = Literal["warn", "block"]
+Percent = Annotated[int, Field(ge=1, le=1000)]
+Amount = Annotated[Decimal, Field(gt=0, le=10**12, decimal_places=2)]
 
 
-@dataclass(frozen=True)
-class Period:
-    """From `starts_on` up to, not including, `ends_on`. `key` names it: `2026-11`."""
+class Budget(BaseModel):
+    """What may be spent in one period. `thresholds` are percent of `amount_usd`, ascending.
 
-    key: str
-    starts_on: date
-    ends_on: date
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where one budget stands in one period. `crossed` holds thresholds in percent, ascending.
-
-    `pace` is the share used over the share of working days begun: 1 is exactly on budget, 2 twice as fast. It is None,
-    like the forecast, while the period has no working day behind it.
+    `name` says whose spending counts; a budget of scope person without one is each person's, unless that person has one
+    of that period by name. `action` block refuses requests from 100 percent on, `grace_percent` later.
     """
 
-    budget: Budget
-    period: Period
-    spent_usd: Decimal
-    used_share: Decimal
-    crossed: tuple[int, ...]
-    pace: Decimal | None
-    forecast_usd: Decimal | None
-    status: Status
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    scope: Scope
+    name: Text | None = None
+    period: PeriodKind = "month"
+    amount_usd: Amount
+    thresholds: Annotated[tuple[Percent, ...], Field(min_length=1)] = (80, 100)
+    action: Action = "warn"
+    grace_percent: Annotated[int, Field(ge=0, le=1000)] = 0
+    tell: tuple[Email, ...] = ()
+
+    @model_validator(mode="after")
+    def _named_and_ascending(self) -> Self:
+        if self.scope == "company" and self.name is not None:
+            raise ValueError("a budget of scope company has no name")
+        if self.scope not in ("company", "person") and self.name is None:
+            raise ValueError(f"a budget of scope {self.scope} needs the name of the {self.scope}")
+        if self.scope == "tag" and not _is_tag(self.name or ""):
+            raise ValueError("a tag is written `project=apollo`")
+        if self.grace_percent and self.action == "warn":
+            raise ValueError("grace_percent is for budgets that block")
+        if list(self.thresholds) != sorted(set(self.thresholds)):
+            raise ValueError(f"thresholds must ascend, each once, and not be {list(self.thresholds)}")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The budget's name, the same as long as it limits the same spending: `company-month`, `team-Search-month`."""
+        return "-".join(part for part in (self.scope, self.name, self.period) if part)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is each person's."""
+        return self.scope == "person" and self.name is None
 
 
-def month_of(now: datetime) -> Period:
-    """The calendar month, UTC, that the moment `now` belongs to."""
-    first = now.astimezone(UTC).date().replace(day=1)
-    following = (first + timedelta(days=31)).replace(day=1)
-    return Period(f"{first:%Y-%m}", first, following)
+def _is_tag(name: str) -> bool:
+    label, equals, value = name.partition("=")
+    return bool(label.strip() and equals and value.strip())
 
 
-def working_days(start: date, end: date) -> int:
-    """Mondays to Fridays from `start` up to, not including, `end`; 0 when `end` is not later."""
-    days = max((end - start).days, 0)
-    weeks, rest = divmod(days, 7)
-    return weeks * 5 + sum((start.weekday() + n) % 7 < 5 for n in range(rest))
+def read_budgets(path: Path, teams: Collection[str], people: Collection[str] = ()) -> tuple[Budget, ...]:
+    """The budgets of budgets.yaml; a team, person, tool must be one that there is. Raises PolicyError.
 
-
-def crossed(spent_usd: Decimal, budget: Budget) -> tuple[int, ...]:
-    """The thresholds that the spending has reached. Compared by multiplying, so that no rounding decides."""
-    return tuple(percent for percent in budget.thresholds if spent_usd * 100 >= budget.amount_usd * percent)
-
-
-def forecast(spent_usd: Decimal, period: Period, today: date) -> Decimal | None:
-    """What will be spent by the period's end at the pace so far. Today counts as a whole day, so that a morning's first
-    request does not stand for a month; None while no working day has begun."""
-    tomorrow = min(today + timedelta(days=1), period.ends_on)
-    begun, to_come = working_days(period.starts_on, tomorrow), working_days(tomorrow, period.ends_on)
-    return spent_usd + spent_usd * to_come / begun if begun else None
-
-
-def standing(budget: Budget, spent_usd: Decimal, now: datetime) -> Standing:
-    """Where the budget stands at `now` (in any time zone), given what was spent in the month that `now` is in."""
-    period, today = month_of(now), now.astimezone(UTC).date()
-    expected_usd = forecast(spent_usd, period, today)
-    if spent_usd >= budget.amount_usd:
-        status: Status = "over"
-    elif expected_usd is not None and expected_usd > budget.amount_usd:
-        status = "at risk"
-    else:
-        status = "on track"
-    return Standing(
-        budget=budget,
-        period=period,
-        spent_usd=spent_usd,
-        used_share=spent_usd / budget.amount_usd,
-        crossed=crossed(spent_usd, budget),
-        pace=None if expected_usd is None else expected_usd / budget.amount_usd,
-        forecast_usd=expected_usd,
-        status=status,
-    )
+    Keys, models, providers and tags are not known here: such a budget counts nothing until there is such spending.
+    """
+    known: Mapping[str, tuple[Collection[str], str]] = {
+        "team": (teams, "nobody in people.csv is in a team {!r}"),
+        "person": (people, "nobody in people.csv is {!r}"),
+        "tool": (FAMILIES, f"{{!r}} is no tool: write one of {', '.join(FAMILIES)}"),
+    }
+    budgets: dict[str, Budget] = {}
+    for _, line, lines, budget in read_items(path, {"budgets": Budget}):
+        named = budget
+        if budget.scope == "person" and budget.name is not None:
+            named = budget.model_copy(update={"name": budget.name.lower()})
+        if named.scope in known and named.name is not None:
+            names, why = known[named.scope]
+            if named.name not in names:
+                raise PolicyError(path.name, lines["name"], why.format(named.name))
+        if named.key in budgets:
+            raise PolicyError(path.name, line, f"there is a budget {named.key} already")
+        budgets[named.key] = named
+    return tuple(budgets.values())

@@ -4,78 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Any
 
 from governance import prices
+from governance.budgets import Budget, read_budgets
 from governance.chargeback import CostCentre, Seat, TrueUp, read_adjustments, read_cost_centres, read_seats
+from governance.company import DEFAULTS, Company, read_company
 from governance.contract import NOTHING_NEGOTIATED, Contract, read_contract
-from governance.policy_csv import Email, PolicyError, Row, Text, read_rows
-from governance.policy_yaml import read_items
+from governance.people import PEOPLE, Person, admins, read_people
+from governance.policy_csv import PolicyError
 
 __all__ = [
-    "BUDGETS", "PEOPLE", "Budget", "Contract", "CostCentre", "Person", "Policy", "PolicyError", "Seat", "TrueUp",
-    "admins", "people_rows", "read_budgets", "read_people", "read_policy",
+    "BUDGETS", "COMPANY", "PEOPLE", "Budget", "Company", "Contract", "CostCentre", "Person", "Policy", "PolicyError",
+    "Seat", "TrueUp", "admins", "people_rows", "read_budgets", "read_people", "read_policy", "read_policy_once",
 ]  # fmt: skip
 
-PEOPLE, BUDGETS, PRICES = "people.csv", "budgets.yaml", "prices.yaml"
+BUDGETS, COMPANY, PRICES = "budgets.yaml", "company.yaml", "prices.yaml"
 SEATS, TEAMS, ADJUSTMENTS = "seats.csv", "teams.csv", "adjustments.csv"
-Percent = Annotated[int, Field(ge=1, le=1000)]
-
-
-class Person(Row):
-    """One row of people.csv. `left_on` is the first day on which the person is not here any more."""
-
-    email: Email
-    name: Text
-    team: Text
-    role: Text
-    joined_on: date
-    left_on: date | None = None
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.left_on is not None and self.left_on < self.joined_on:
-            raise ValueError(f"left_on {self.left_on} is before joined_on {self.joined_on}")
-        return self
-
-    def is_here(self, day: date) -> bool:
-        """Whether this person belongs to the company on `day`."""
-        return self.joined_on <= day and (self.left_on is None or day < self.left_on)
-
-
-class Budget(BaseModel):
-    """What a company or a team may spend in one period. `thresholds` are percent of `amount_usd`, ascending."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
-
-    scope: Literal["company", "team"]
-    name: Text | None = None
-    period: Literal["month"] = "month"
-    amount_usd: Annotated[Decimal, Field(gt=0, le=10**12)]
-    thresholds: Annotated[tuple[Percent, ...], Field(min_length=1)] = (80, 100)
-    action: Literal["warn"] = "warn"
-
-    @model_validator(mode="after")
-    def _named_and_ascending(self) -> Self:
-        if (self.scope == "team") != (self.name is not None):
-            raise ValueError("a budget of scope team needs the team's name; one of scope company has none")
-        if list(self.thresholds) != sorted(set(self.thresholds)):
-            raise ValueError(f"thresholds must ascend, each once, and not be {list(self.thresholds)}")
-        return self
-
-    @property
-    def key(self) -> str:
-        """The budget's name, the same as long as it limits the same spending: `company-month`, `team-Search-month`."""
-        return "-".join(part for part in (self.scope, self.name, self.period) if part)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A company: people, leavers among them, budgets, and what it pays. E-mails and budget keys are unique."""
+    """A company: people, leavers among them, budgets, rules, and what it pays. E-mails and budget keys are unique."""
 
     people: tuple[Person, ...]
     budgets: tuple[Budget, ...]
@@ -83,25 +35,79 @@ class Policy:
     cost_centres: tuple[CostCentre, ...] = ()
     adjustments: tuple[TrueUp, ...] = ()
     contract: Contract = NOTHING_NEGOTIATED
+    company: Company = DEFAULTS
 
     def teams(self) -> tuple[str, ...]:
         """Every team that anyone is or was in, in the order of the file."""
         return tuple(dict.fromkeys(person.team for person in self.people))
 
     def whom_to_tell(self, budget: Budget, day: date) -> tuple[str, ...]:
-        """E-mails of those who are told of a budget: the team's leads and finance; the admins where there are none."""
-        here = [person for person in self.people if person.is_here(day)]
-        told = [p.email for p in here if p.role == "finance" or (p.role == "lead" and p.team == budget.name)]
-        return tuple(told or admins(self.people, day))
+        """E-mails of those who are told of a budget beside the person whose it is: whom the budget names; else the
+        leads of the team and finance; the admins where there are none. No finance for one person's budget."""
+        if budget.tell:
+            return budget.tell
+        if budget.scope == "person":
+            told = self.leads_of(budget.name or "", day)
+        else:
+            leads = self._leads.get(budget.name or "", ()) if budget.scope == "team" else ()
+            told = tuple(p.email for p in (*leads, *self._finance) if p.is_here(day))
+        return told or self.admins(day)
+
+    def person(self, email: str | None) -> Person | None:
+        """Who has this e-mail, a leaver too."""
+        return self._by_email.get(email or "")
+
+    def leads_of(self, email: str, day: date) -> tuple[str, ...]:
+        """E-mails of the leads of a person's team, without that person."""
+        person = self.person(email)
+        leads = self._leads.get(person.team, ()) if person else ()
+        return tuple(lead.email for lead in leads if lead.email != email and lead.is_here(day))
+
+    def admins(self, day: date) -> tuple[str, ...]:
+        """E-mails of those whom a refused person is told to ask."""
+        return tuple(admin.email for admin in self._admins if admin.is_here(day))
+
+    def operators(self, day: date) -> tuple[str, ...]:
+        """E-mails of those who run Tally."""
+        return self.company.operators or self.admins(day)
 
     def finance(self, day: date) -> tuple[str, ...]:
         """E-mails of those who mind the prices."""
-        return tuple(person.email for person in self.people if person.role == "finance" and person.is_here(day))
+        return tuple(person.email for person in self._finance if person.is_here(day))
+
+    # Sorted out once: a tick asks for each of thousands of budgets.
+
+    @cached_property
+    def _by_email(self) -> dict[str, Person]:
+        return {person.email: person for person in self.people}
+
+    @cached_property
+    def _leads(self) -> dict[str, tuple[Person, ...]]:
+        leads: dict[str, tuple[Person, ...]] = {}
+        for person in self.people:
+            if person.role == "lead":
+                leads[person.team] = (*leads.get(person.team, ()), person)
+        return leads
+
+    @cached_property
+    def _finance(self) -> tuple[Person, ...]:
+        return tuple(person for person in self.people if person.role == "finance")
+
+    @cached_property
+    def _admins(self) -> tuple[Person, ...]:
+        return tuple(person for person in self.people if person.role == "admin")
 
 
-def admins(people: tuple[Person, ...], day: date) -> tuple[str, ...]:
-    """E-mails of those whom a refused person is told to ask."""
-    return tuple(person.email for person in people if person.role == "admin" and person.is_here(day))
+def read_policy_once(folder: Path) -> Policy:
+    """As `read_policy`, and the same object again while no file of the folder has changed."""
+    names = (PEOPLE, BUDGETS, PRICES, COMPANY, SEATS, TEAMS, ADJUSTMENTS)
+    stats = [(name, (folder / name).stat()) for name in names if (folder / name).exists()]
+    return _read(folder, tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats))
+
+
+@lru_cache(maxsize=4)
+def _read(folder: Path, stamp: tuple[object, ...]) -> Policy:
+    return read_policy(folder)
 
 
 def read_policy(folder: Path) -> Policy:
@@ -118,36 +124,13 @@ def read_policy(folder: Path) -> Policy:
         raise PolicyError(PRICES, contract.lines.get(error.about, 1), str(error)) from None
     return Policy(
         people,
-        read_budgets(folder / BUDGETS, teams),
+        read_budgets(folder / BUDGETS, teams, {person.email for person in people}),
         read_seats(folder / SEATS, {person.email for person in people}),
         read_cost_centres(folder / TEAMS, teams),
         read_adjustments(folder / ADJUSTMENTS, teams),
         contract,
+        read_company(folder / COMPANY),
     )
-
-
-def read_people(path: Path) -> tuple[Person, ...]:
-    """The rows of people.csv. Raises PolicyError. Needs no YAML, so that a lean function may read people alone."""
-    people: list[Person] = []
-    first_seen: dict[str, int] = {}
-    for line, person in read_rows(path, Person):
-        if person.email in first_seen:
-            raise PolicyError(path.name, line, f"{person.email} stands on line {first_seen[person.email]} already")
-        first_seen[person.email] = line
-        people.append(person)
-    return tuple(people)
-
-
-def read_budgets(path: Path, teams: set[str]) -> tuple[Budget, ...]:
-    """The budgets of budgets.yaml, each for one of `teams` or the company. Raises PolicyError."""
-    budgets: list[Budget] = []
-    for _, line, lines, budget in read_items(path, {"budgets": Budget}):
-        if budget.name is not None and budget.name not in teams:
-            raise PolicyError(path.name, lines["name"], f"nobody in {PEOPLE} is in a team {budget.name!r}")
-        if any(budget.key == other.key for other in budgets):
-            raise PolicyError(path.name, line, f"there is a budget {budget.key} already")
-        budgets.append(budget)
-    return tuple(budgets)
 
 
 def people_rows(policy: Policy) -> list[dict[str, Any]]:

@@ -52,6 +52,9 @@ class Registry(Protocol):
         Raises Conflict when that does not hold, ValueError for a field name that is not a plain word.
         """
 
+    def delete(self, collection: str, id: str, version: str = ANY) -> None:
+        """Remove the document; nothing happens where there is none. Raises Conflict when it bears another version."""
+
     def find(self, collection: str, **equal: Any) -> list[Document]:
         """The documents whose fields equal all the given scalars, by id."""
 
@@ -119,6 +122,15 @@ class SqliteRegistry:
         if not written:
             raise Conflict(f"{collection}/{id}")
         return str(written[0][0])
+
+    def delete(self, collection: str, id: str, version: str = ANY) -> None:
+        where, parameters = "collection = ? AND id = ?", [collection, id]
+        if version == ANY:
+            self._rows(f"DELETE FROM documents WHERE {where}", tuple(parameters))  # noqa: S608 - no word of it is given
+            return
+        sql = f"DELETE FROM documents WHERE {where} AND CAST(version AS TEXT) = ? RETURNING id"  # noqa: S608
+        if not self._rows(sql, (*parameters, version)) and self.get(collection, id) is not None:
+            raise Conflict(f"{collection}/{id}")
 
     def find(self, collection: str, **equal: Any) -> list[Document]:
         where, parameters = "collection = ?", [collection]
@@ -192,6 +204,23 @@ class FirestoreRegistry:
             return reference.update({**gone, **content}, option=unchanged, **self._write)
         except (self._exceptions.FailedPrecondition, self._exceptions.NotFound, self._exceptions.Aborted):
             raise conflict from None
+
+    def delete(self, collection: str, id: str, version: str = ANY) -> None:
+        reference = self._reference(collection, id)
+        with self._trouble():
+            if version == ANY:
+                reference.delete(**self._write)
+                return
+            snapshot = reference.get(**self._read)
+            if not snapshot.exists:
+                return
+            if snapshot.update_time.rfc3339() != version:
+                raise Conflict(f"{collection}/{id}")
+            unchanged = self._client.write_option(last_update_time=snapshot.update_time)
+            try:
+                reference.delete(option=unchanged, **self._write)
+            except (self._exceptions.FailedPrecondition, self._exceptions.NotFound, self._exceptions.Aborted):
+                raise Conflict(f"{collection}/{id}") from None
 
     def find(self, collection: str, **equal: Any) -> list[Document]:
         query: Any = self._client.collection(collection)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 USER_AGENT_LENGTH = 200
 _VERSION = r"/v?(?P<version>[0-9][\w.+-]*)"
@@ -33,6 +34,7 @@ _USER_AGENTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("openai-sdk", rf"^(?:Async)?OpenAI(?:/(?:Python|JS|Go|Java))?\s*(?:{_VERSION}|\s*(?P<v2>[0-9][\w.+-]*))?"),
     )
 )
+FAMILIES: tuple[str, ...] = (*(family for family, _ in _USER_AGENTS), "other")
 # Family, header that only it sends: for a caller whose user agent says nothing (an editor, a proxy in between).
 _HEADERS: tuple[tuple[str, str], ...] = (
     ("claude-code", "x-claude-code-session-id"),
@@ -62,16 +64,21 @@ class Caller:
     user_agent: str | None = None
 
 
-def identify(headers: Mapping[str, str]) -> Caller:
-    """The caller behind a request. `headers` has lower-case names. Never raises: an odd header is an unknown one."""
-    user_agent = (headers.get("user-agent") or "").strip()[:USER_AGENT_LENGTH]
-    family, version = "other", None
+@lru_cache(maxsize=4096)
+def _named_by(user_agent: str) -> tuple[str | None, str | None]:
+    """Family and version, where the user agent tells them."""
     for name, pattern in _USER_AGENTS:
         if match := pattern.match(user_agent):
             found = match.groupdict()
-            family, version = name, found.get("version") or found.get("v2")
-            break
-    else:
+            return name, found.get("version") or found.get("v2")
+    return None, None
+
+
+def identify(headers: Mapping[str, str]) -> Caller:
+    """The caller behind a request. `headers` has lower-case names. Never raises: an odd header is an unknown one."""
+    user_agent = (headers.get("user-agent") or "").strip()[:USER_AGENT_LENGTH]
+    family, version = _named_by(user_agent)
+    if family is None:
         family = next((name for name, header in _HEADERS if header in headers), "other")
     session = next(
         (

@@ -85,9 +85,18 @@ def test_a_record_holds_the_last_four_characters_and_no_more_of_the_key() -> Non
     assert KeyRecord.model_validate(json.loads(json.dumps(record.document()))) == record
 
 
+def test_a_key_that_ended_says_what_can_be_done_about_it() -> None:
+    _, human = new_record(make(), "pepper", person="ada@example.com", revoked_at=NOW, revoked_why="idle")
+    assert "nobody used it on 23 November 2026; ask for a new one with /tally issue" in str(human.refusal(NOW))
+    _, service = new_record(make(), "pepper", kind="service", owner="grace@example.com", expires_at=NOW)
+    assert str(service.refusal(NOW)).endswith("; ask grace@example.com for a new one")
+    left = human.model_copy(update={"revoked_why": "left"})
+    assert str(left.refusal(NOW)) == "this key ended with its owner's time in the company on 23 November 2026"
+
+
 def test_a_record_written_by_a_newer_version_is_still_read() -> None:
     _, record = new_record(make(), "pepper", person=None, team=None, kind="service")
-    assert KeyRecord.model_validate(record.document() | {"models": ["x"]}) == record
+    assert KeyRecord.model_validate(record.document() | {"colour": ["x"]}) == record
 
 
 def test_a_key_is_refused_from_the_moment_it_expires_or_is_revoked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from governance.chargeback import CostCentre, Seat, TrueUp, seat_rows, team_rows
 from governance.policy import (
     Budget,
+    Company,
     Person,
     Policy,
     PolicyError,
@@ -24,6 +26,7 @@ from governance.policy import (
     read_budgets,
     read_people,
     read_policy,
+    read_policy_once,
 )
 from tests.conftest import ROOT
 
@@ -45,8 +48,19 @@ def test_the_example_company_is_a_hundred_and_twenty_people_in_nine_teams() -> N
     assert [(sizes[team], team) for team in policy.teams()] == sorted(((n, t) for t, n in sizes.items()), reverse=True)
     assert all(person.email.endswith("@example.com") for person in policy.people)
     assert sum(person.left_on is not None for person in policy.people) >= 3
-    assert {budget.name for budget in policy.budgets} == {None, *sizes}
+    monthly = {b.name for b in policy.budgets if b.scope in ("company", "team") and b.period == "month"}
+    assert monthly == {None, *sizes}
     assert admins(policy.people, date(2026, 11, 23))
+
+
+def test_the_example_company_shows_what_a_budget_can_be() -> None:
+    budgets = {budget.key: budget for budget in read_policy(ROOT / "policy").budgets}
+    own = budgets["person-month"]
+    assert own.is_default
+    assert (own.action, own.grace_percent, own.amount_usd) == ("block", 10, Decimal(600))
+    others = [budget for budget in budgets.values() if budget is not own]
+    assert {budget.action for budget in others} == {"warn"}  # a demo stops nobody else
+    assert {(budget.scope, budget.period) for budget in others} >= {("company", "day"), ("model", "week")}
 
 
 def test_somebody_can_be_told_of_every_budget_of_the_example_company() -> None:
@@ -55,7 +69,8 @@ def test_somebody_can_be_told_of_every_budget_of_the_example_company() -> None:
     for budget in policy.budgets:
         told = policy.whom_to_tell(budget, today)
         assert told
-        assert all(roles[p][0] == "finance" or roles[p] == ("lead", budget.name) for p in told)
+        wanted = {"person": {"admin"}}.get(budget.scope, {"finance"})  # nobody leads everybody
+        assert all(roles[p][0] in wanted or roles[p] == ("lead", budget.name) for p in told)
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
@@ -120,10 +135,16 @@ def test_a_fault_in_people_is_told_with_its_line(tmp_path: Path, people: str, li
         ("budgets:\n  - scope: company\n    amount_usd: 1\n    amuont: 2\n", 4, "not a field of a budget"),
         ("budgets:\n  - scope: company\n    amount_usd: 1\n    thresholds: [100, 80]\n", 2, "ascend"),
         ("budgets:\n  - scope: company\n    amount_usd: 1\n    thresholds: []\n", 4, "thresholds"),
-        ("budgets:\n  - scope: company\n    name: Search\n    amount_usd: 1\n", 2, "team's name"),
-        ("budgets:\n  - scope: team\n    amount_usd: 1\n", 2, "team's name"),
+        ("budgets:\n  - scope: company\n    name: Search\n    amount_usd: 1\n", 2, "has no name"),
+        ("budgets:\n  - scope: team\n    amount_usd: 1\n", 2, "needs the name of the team"),
+        ("budgets:\n  - scope: model\n    amount_usd: 1\n", 2, "needs the name of the model"),
+        ("budgets:\n  - scope: tag\n    name: apollo\n    amount_usd: 1\n", 2, "project=apollo"),
+        ("budgets:\n  - scope: person\n    name: eve@example.com\n    amount_usd: 1\n", 3, "nobody in people.csv"),
+        ("budgets:\n  - scope: tool\n    name: cobol\n    amount_usd: 1\n", 3, "'cobol' is no tool"),
+        ("budgets:\n  - scope: company\n    period: year\n    amount_usd: 1\n", 3, "period"),
+        ("budgets:\n  - scope: company\n    grace_percent: 5\n    amount_usd: 1\n", 2, "budgets that block"),
         ("budgets:\n  - scope: team\n    amount_usd: 1\n    name: Sales\n", 4, "in a team 'Sales'"),
-        ("budgets:\n  - scope: team\n    amount_usd: 1\n    action: block\n    name: Search\n", 4, "action"),
+        ("budgets:\n  - scope: team\n    amount_usd: 1\n    action: stop\n    name: Search\n", 4, "action"),
         (BUDGET + "\n" + BUDGET[9:], 6, "team-Search-month already"),
         ("budgets:\n  - ? [a]\n    : 1\n", 2, "one word"),
         ("budgets:\n  - !!python/name:os.system {}\n", 2, "scope: is missing"),
@@ -286,3 +307,60 @@ def test_a_fault_in_what_finance_knows_is_told_with_its_line(
     with pytest.raises(PolicyError, match=why) as caught:
         read_policy_with(tmp_path, name, text)
     assert (caught.value.file, caught.value.line) == (name, line)
+
+
+def test_a_budget_of_one_person_is_told_to_the_leads_of_the_team_and_to_nobody_of_finance(tmp_path: Path) -> None:
+    people = HEADER + ADA + "bob@example.com,Bob,Search,lead,2020-01-06,\n"
+    people += "eve@example.com,Eve,Search,finance,2020-01-06,\n"
+    budgets = "budgets:\n  - {scope: person, name: ADA@example.com, amount_usd: 5, action: block}\n"
+    policy = read_policy(policy_at(tmp_path, people, budgets))
+    assert policy.budgets[0].key == "person-ada@example.com-month"
+    assert policy.whom_to_tell(policy.budgets[0], date(2026, 11, 23)) == ("bob@example.com",)
+
+
+def test_the_rules_of_the_example_company_are_the_defaults_in_words(tmp_path: Path) -> None:
+    assert read_policy(ROOT / "policy").company == read_policy(policy_at(tmp_path)).company == Company()
+
+
+def test_rules_are_read_as_written(tmp_path: Path) -> None:
+    text = "time_zone: Europe/Berlin\nkeys: {longest_days: 400, models: [claude-*], disable_after_days: null}\n"
+    company = read_policy_with(tmp_path, "company.yaml", text + "alerts:\n  digests: []\n").company
+    assert (company.zone.key, company.keys.longest_days, company.keys.models) == ("Europe/Berlin", 400, ("claude-*",))
+    assert company.keys.disable_after_days is None
+    assert company.alerts.digests == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "why"),
+    [
+        ("- a\n", 1, "belongs here"),
+        ("time_zone: Mars/Olympus\n", 1, "no time zone 'Mars/Olympus'"),
+        ("time_zone: ../../etc/passwd\n", 1, "no time zone"),
+        ("keys:\n  days: 400\n", 2, "keys: days 400 is more than longest_days 180"),
+        ("keys:\n  per_person: 0\n", 2, "per_person"),
+        ("time_zone: UTC\nkeys:\n  dais: 4\n", 3, "dais: is not a field of keys"),
+        ("alarms: {}\n", 1, "alarms: is not a field of a company"),
+        ("alerts:\n  digests: [hourly]\n", 2, "digests"),
+        ("operators: [ops]\n", 1, "operators"),
+        ("keys: {days: 1, days: 2}\n", 1, "given twice"),
+    ],
+)
+def test_a_fault_in_the_rules_is_told_with_its_line(tmp_path: Path, text: str, line: int, why: str) -> None:
+    with pytest.raises(PolicyError, match=re.escape(why)) as caught:
+        read_policy_with(tmp_path, "company.yaml", text)
+    assert (caught.value.file, caught.value.line) == ("company.yaml", line)
+
+
+def test_a_policy_is_read_again_when_any_of_its_files_changes_and_only_then(tmp_path: Path) -> None:
+    folder = policy_at(tmp_path)
+    first = read_policy_once(folder)
+    assert read_policy_once(folder) is first
+    (folder / "company.yaml").write_text("time_zone: Europe/Berlin\n")
+    second = read_policy_once(folder)
+    assert (second.company.time_zone, read_policy_once(folder) is second) == ("Europe/Berlin", True)
+    (folder / "company.yaml").write_text("time_zone: Mars\n")
+    for _ in range(2):  # a fault is told each time
+        with pytest.raises(PolicyError):
+            read_policy_once(folder)
+    (folder / "company.yaml").unlink()
+    assert read_policy_once(folder).company == Company()

@@ -15,35 +15,16 @@ from typing import Any
 import pytest
 
 from governance.registry import ANY, Conflict, Document, Registry, RegistryError, open_registry
-from tests.conftest import ROOT, emulator_jar, eventually, free_port, needs
+from tests.conftest import ROOT, free_port, needs
+from tests.firestore import firestore_emulator
 
 
 @pytest.fixture(scope="session")
 def firestore_host() -> Iterator[str]:
     """host:port of a Firestore emulator of our own."""
     needs("java")
-    port = free_port()
-    main = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
-    command = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", str(emulator_jar("firestore")), main, "start"]
-    emulator = subprocess.Popen(
-        [*command, "--host=127.0.0.1", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        eventually(lambda: _answers(port), within_s=60)
-        yield f"127.0.0.1:{port}"
-    finally:
-        emulator.kill()
-        emulator.wait()
-
-
-def _answers(port: int) -> bool:
-    import urllib.request
-
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    with firestore_emulator() as host:
+        yield host
 
 
 @pytest.fixture(params=["sqlite", pytest.param("firestore", marks=pytest.mark.emulator)])
@@ -105,6 +86,20 @@ def test_any_version_may_be_overwritten_or_created(registry: Registry) -> None:
     registry.put("keys", "k", {"n": 1, "left": True}, ANY)
     version = registry.put("keys", "k", {"n": 2}, ANY)
     assert registry.get("keys", "k") == Document("k", {"n": 2}, version)
+
+
+def test_what_is_deleted_is_gone_and_may_be_deleted_again(registry: Registry) -> None:
+    version = registry.put("c", "a", {"n": 1})
+    with pytest.raises(Conflict):
+        registry.delete("c", "a", "2020-01-01T00:00:00Z")
+    assert registry.get("c", "a") is not None
+    registry.delete("c", "a", version)
+    assert registry.get("c", "a") is None
+    registry.delete("c", "a")
+    registry.delete("c", "a", version)
+    registry.put("c", "a", {"n": 2})
+    registry.delete("c", "a")
+    assert registry.find("c") == []
 
 
 def test_find_takes_every_condition_and_the_type_of_its_value(registry: Registry) -> None:
