@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import logging
 import ssl
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from decimal import Decimal
+from dataclasses import replace
 from email.message import EmailMessage
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
-from governance.budgets import standing
-from governance.messages import DeliveryError, Mail, Message, SlackWebhook, budget_message
-from governance.policy import Budget
+from governance.channels import Post
+from governance.mail_channel import Mail
+from governance.messages import Button, DeliveryError, Message
+from governance.slack_channel import SlackWebhook
+from tests import certificate
 from tests.conftest import eventually, free_port
 
 CANARY = "cAnArY-4711"
+HOSTS = ("127.0.0.1", "127.0.0.2")  # the second stands for a machine elsewhere
 SPENT = Message("Tally: spent", "Half of it <is> gone & more.", ("ada@example.com", "bob@example.com"))
 
 
@@ -87,7 +85,7 @@ def test_a_webhook_gets_the_text_with_slacks_own_signs_escaped(hook: Callable[..
 
 def test_a_webhook_in_passing_trouble_is_asked_again_with_growing_pauses(hook: Callable[..., Hook]) -> None:
     server, pauses = hook(503, 429), list[float]()
-    SlackWebhook(server.url, sleep=pauses.append).send(SPENT)
+    SlackWebhook(server.url, post=Post("the Slack webhook", sleep=pauses.append)).send(SPENT)
     assert (len(server.bodies), pauses) == (1, [1.0, 2.0])
 
 
@@ -95,7 +93,7 @@ def test_a_webhook_in_passing_trouble_is_asked_again_with_growing_pauses(hook: C
 def test_a_webhook_that_says_no_is_not_asked_again(hook: Callable[..., Hook], status: int) -> None:
     server, pauses = hook(status), list[float]()
     with pytest.raises(DeliveryError, match=str(status)):
-        SlackWebhook(server.url, sleep=pauses.append).send(SPENT)
+        SlackWebhook(server.url, post=Post("the Slack webhook", sleep=pauses.append)).send(SPENT)
     assert (server.bodies, pauses) == ([], [])
 
 
@@ -111,7 +109,9 @@ def test_a_webhook_that_says_no_is_not_asked_again(hook: Callable[..., Hook], st
 )
 def test_no_error_and_no_log_holds_the_webhooks_address(address: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    channel = SlackWebhook(SecretStr(address.format(port=free_port())), attempts=2, sleep=lambda _: None)
+    channel = SlackWebhook(
+        SecretStr(address.format(port=free_port())), post=Post("the webhook", attempts=2, sleep=lambda _: None)
+    )
     with pytest.raises(DeliveryError) as caught:
         channel.send(SPENT)
     assert CANARY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value.__context__)
@@ -145,19 +145,24 @@ class Box:
         self.mails: list[tuple[list[str], EmailMessage]] = []
         self.logins: list[tuple[bytes, bytes, bool]] = []
         self.refused: set[str] = set()
+        self.later: set[str] = set()
+        self.under_tls: list[bool] = []
         self.answer = "250 OK"
 
     async def handle_RCPT(self, server: SMTP, _s: object, envelope: Envelope, address: str, _o: object) -> str:
         if address in self.refused:
             return "550 no such person"
+        if address in self.later:
+            return "451 later"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: SMTP, _s: object, envelope: Envelope) -> str:
+    async def handle_DATA(self, server: SMTP, session: Any, envelope: Envelope) -> str:
         from email import message_from_bytes, policy
 
         content = envelope.content
         assert isinstance(content, bytes)
+        self.under_tls.append(session.ssl is not None)
         if self.answer.startswith("250"):
             self.mails.append((list(envelope.rcpt_tos), message_from_bytes(content, policy=policy.default)))
         return self.answer
@@ -170,28 +175,9 @@ class Box:
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """(the server's, the client's): a certificate of our own for 127.0.0.1."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=True)
-        .sign(key, hashes.SHA256())
-    )
+    """(the server's, the client's): a certificate of our own for two addresses of this machine."""
     path = tmp_path_factory.mktemp("tls") / "both.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(path)
-    return server, ssl.create_default_context(cafile=str(path))
+    return certificate.written(path, HOSTS), ssl.create_default_context(cafile=str(path))
 
 
 @pytest.fixture
@@ -202,7 +188,8 @@ def smtp() -> Iterator[Callable[..., tuple[Box, int]]]:
         box, port = Box(), free_port()
         if options.pop("auth", False):
             options.update(authenticator=box.login, auth_required=True, auth_require_tls=options.pop("need_tls", True))
-        running.append(Controller(box, hostname="127.0.0.1", port=port, **options))
+        host = options.pop("host", "127.0.0.1")
+        running.append(Controller(box, hostname=host, port=port, **options))
         running[-1].start()
         return box, port
 
@@ -238,6 +225,25 @@ def test_a_password_is_sent_under_starttls(
     box, port = smtp(auth=True, tls_context=tls[0])
     mail(f"smtp://t%40lly:{CANARY}@127.0.0.1:{port}", tls[1]).send(SPENT)
     assert (len(box.mails), box.logins) == (1, [(b"t@lly", CANARY.encode(), True)])
+
+
+def test_a_server_elsewhere_that_offers_tls_is_spoken_to_under_it_also_without_a_password(
+    smtp: Callable[..., tuple[Box, int]], tls: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    box, port = smtp(host=HOSTS[1], tls_context=tls[0])
+    mail(f"smtp://{HOSTS[1]}:{port}", tls[1]).send(SPENT)
+    with pytest.raises(DeliveryError, match="SSLCertVerificationError"):
+        mail(f"smtp://{HOSTS[1]}:{port}").send(SPENT)
+    assert box.under_tls == [True]
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS:UserWarning")
+def test_a_password_is_sent_under_smtps(
+    smtp: Callable[..., tuple[Box, int]], tls: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    box, port = smtp(auth=True, need_tls=False, ssl_context=tls[0])
+    mail(f"smtps://tally:{CANARY}@127.0.0.1:{port}", tls[1]).send(SPENT)
+    assert (len(box.mails), box.logins) == (1, [(b"tally", CANARY.encode(), False)])  # it means STARTTLS alone by TLS
 
 
 def test_smtps_speaks_tls_from_its_first_byte(
@@ -289,6 +295,30 @@ def test_one_refused_address_does_not_keep_the_others_from_being_told(
         mail(f"smtp://127.0.0.1:{port}").send(SPENT)
 
 
+def test_an_address_refused_for_now_is_tried_again_and_who_has_the_mail_is_named(
+    smtp: Callable[..., tuple[Box, int]],
+) -> None:
+    box, port = smtp()
+    box.later = {"bob@example.com"}
+    for private in (False, True):
+        with pytest.raises(DeliveryError, match="for now") as caught:
+            mail(f"smtp://127.0.0.1:{port}").send(replace(SPENT, private=private))
+        assert (caught.value.reached, caught.value.only_this) == (("ada@example.com",), True)
+
+
+def test_a_private_message_is_a_mail_of_its_own_for_each_and_says_what_to_type_where_slack_has_a_button(
+    smtp: Callable[..., tuple[Box, int]],
+) -> None:
+    box, port = smtp()
+    buttons = (Button("Revoke the key", "key.revoke", "k-17", danger=True),)
+    mail(f"smtp://127.0.0.1:{port}").send(replace(SPENT, private=True, buttons=buttons, subject="two\nlines"))
+    assert [to for to, _ in box.mails] == [["ada@example.com"], ["bob@example.com"]]
+    for to, arrived in box.mails:
+        assert arrived["to"] == to[0]
+        assert arrived["subject"] == "two lines"
+        assert arrived.get_content().splitlines()[-2:] == ["", "Revoke the key: tally revoke k-17"]
+
+
 def test_a_server_that_is_full_or_away_is_an_error_of_delivery(smtp: Callable[..., tuple[Box, int]]) -> None:
     box, port = smtp()
     box.answer = "452 try later"
@@ -308,38 +338,3 @@ def test_an_smtp_address_that_is_none_is_refused_without_its_words(url: str) -> 
     with pytest.raises(ValueError, match="percent-encoded") as caught:
         mail(url)
     assert CANARY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value.__context__)
-
-
-# Words
-
-
-def test_a_budget_message_says_what_how_much_until_when_and_what_to_do() -> None:
-    budget = Budget(scope="team", name="R&D", amount_usd=Decimal(2100))
-    stood = standing(budget, Decimal("1764.004"), dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC))
-    said = budget_message(stood, 80, ("lead@example.com",), "https://tally.example.com")
-    assert said == Message(
-        subject="Tally: team R&D has passed 80% of the November 2026 budget",
-        text="Team R&D has used 84% of its model budget for November 2026: $1,764.00 of $2,100.00.\n"
-        "At this pace it will be about $2,315.26 by the end of the month.\n"
-        "The budget starts anew on 1 December 2026, 00:00 UTC.\n"
-        "What to do: see which models and tools it went to: https://tally.example.com - or raise the amount in "
-        "policy/budgets.yaml.",
-        to=("lead@example.com",),
-    )
-
-
-def test_a_budget_that_is_over_says_by_how_much_and_that_nothing_is_blocked() -> None:
-    stood = standing(
-        Budget(scope="company", amount_usd=Decimal(100)), Decimal("100.50"), dt.datetime(2026, 11, 30, tzinfo=dt.UTC)
-    )
-    said = budget_message(stood, 100, ())
-    assert said.text.startswith("The company has used 100% of its model budget for November 2026: $100.50 of $100.00.")
-    assert "That is $0.50 over. Nothing is blocked." in said.text
-    assert "\nWhat to do: see the dashboard" in said.text
-
-
-def test_a_share_is_never_rounded_up_to_a_hundred() -> None:
-    stood = standing(
-        Budget(scope="company", amount_usd=Decimal(100)), Decimal("99.999"), dt.datetime(2026, 11, 2, tzinfo=dt.UTC)
-    )
-    assert "has used 99% " in budget_message(stood, 80, ()).text

@@ -13,26 +13,42 @@ import flask
 import functions_framework
 
 from governance import logs
-from governance.messages import Channel, Mail, SlackWebhook
+from governance.mail_channel import Mail
+from governance.messages import Channel
 from governance.policy import PolicyError
-from governance.registry import RegistryError, open_registry
+from governance.registry import Conflict, RegistryError, open_registry
 from governance.settings import AlertsSettings, SettingsError, load
+from governance.slack_channel import SlackBot, SlackWebhook
 from governance.warehouse import WarehouseError, open_warehouse
+from governance.webhook_channel import SignedWebhook
 
-from .tick import Room, StaleData, tick
+from .tick import Room, tick
 
 log = logging.getLogger(__name__)
 
 
 def _channels(settings: AlertsSettings) -> list[Channel]:
+    """The ways to people that are set up. Raises SettingsError without a word of a secret."""
     channels: list[Channel] = []
+    at_fault = "TALLY_SLACK_WEBHOOK_URL"
     try:
-        if settings.slack_webhook_url is not None:
-            channels.append(SlackWebhook(settings.slack_webhook_url))
-        if settings.smtp_url is not None:
+        webhook = SlackWebhook(settings.slack_webhook_url) if settings.slack_webhook_url else None
+        at_fault = "TALLY_SLACK_BOT_TOKEN or TALLY_SLACK_API_URL"
+        if settings.slack_bot_token:
+            bot = SlackBot(
+                settings.slack_bot_token, settings.slack_channel, shared=webhook, api_url=settings.slack_api_url
+            )
+            channels.append(bot)
+        elif webhook:
+            channels.append(webhook)
+        at_fault = "TALLY_SMTP_URL"
+        if settings.smtp_url:
             channels.append(Mail(settings.smtp_url, settings.mail_from))
+        at_fault = "TALLY_WEBHOOK_URL or TALLY_WEBHOOK_SECRET"
+        if settings.webhook_url and settings.webhook_secret:
+            channels.append(SignedWebhook(settings.webhook_url, settings.webhook_secret))
     except ValueError as error:
-        raise SettingsError(f"TALLY_SLACK_WEBHOOK_URL or TALLY_SMTP_URL: {error}") from None
+        raise SettingsError(f"{at_fault}: {error}") from None
     return channels
 
 
@@ -64,7 +80,7 @@ def alerts(request: flask.Request) -> tuple[dict[str, Any], int]:
     except PolicyError as error:
         log.error("the policy has a fault", extra={"reason": str(error)})
         return {"error": str(error)}, 500
-    except (WarehouseError, RegistryError, StaleData) as error:
+    except (WarehouseError, RegistryError, Conflict) as error:
         log.error("a tick was put off", extra={"reason": f"{type(error).__name__}: {error}"})
         return {"error": f"{type(error).__name__}: {error}"}, 503
     log.info("tick", extra={"done": done})

@@ -8,7 +8,7 @@ from typing import Any
 from governance.messages import Channel, unpriced_message
 from governance.warehouse import Warehouse
 
-from .outbox import Delivery
+from .outbox import Delivery, by_channel
 
 EVER = "ever"  # the period of an alert that is told once
 _MODELS = """
@@ -32,4 +32,4 @@ def deliveries(
     for row in models:
         name = f"{row['provider'] or 'no provider'}/{row['model'] or 'no model'}"
         message = unpriced_message(name, row["calls"], row["list_cost_usd"], to, dashboard_url)
-        yield from (Delivery(f"unpriced {name}", EVER, 0, channel, message) for channel in channels)
+        yield from by_channel(f"unpriced {name}", EVER, 0, message, channels)

@@ -1,7 +1,7 @@
 -- Grain: one row per check (name), in the order of place.
 -- What can go wrong with the numbers, each as a rule with its figure. status is fail or warn where value is above
--- fail_above or warn_above, ok where it is not, and none where there is nothing to look at. unit: seconds, share, calls or
--- messages. Shares and counts are of the last 28 days (UTC) with today, unless the rule says otherwise.
+-- fail_above or warn_above, ok where it is not, and none where there is nothing to look at. unit: seconds, share, calls,
+-- channels or messages. Shares and counts are of the last 28 days (UTC) with today, unless the rule says otherwise.
 WITH lately AS (
   SELECT
     MAX(last_at) AS newest_at,
@@ -53,6 +53,10 @@ rolled AS (
   WHERE day = DATE_SUB(CURRENT_DATE(), INTERVAL 1 DAY)
 ),
 
+told AS (
+  SELECT COUNT(*) AS channels, COUNTIF(failing) AS failing FROM tally.data_deliveries
+),
+
 measured AS (
   SELECT
     CAST(TIMESTAMP_DIFF(CURRENT_TIMESTAMP(), lately.newest_at, SECOND) AS FLOAT64) AS age_s,
@@ -67,7 +71,8 @@ measured AS (
     CAST(IFNULL(unread.messages, 0) AS FLOAT64) AS shelved_messages,
     SAFE_DIVIDE(ABS(CAST(stored.copies - rolled.copies AS FLOAT64)), CAST(stored.copies AS FLOAT64)) AS behind_share,
     SAFE_DIVIDE(ABS(lately.compared_usd - lately.gateway_usd), lately.gateway_usd) AS gateway_share,
-    SAFE_DIVIDE(ABS(billed.gap_usd), billed.theirs_usd) AS bill_share
+    SAFE_DIVIDE(ABS(billed.gap_usd), billed.theirs_usd) AS bill_share,
+    CAST(IF(told.channels > 0, told.failing, NULL) AS FLOAT64) AS failing_channels
   FROM lately
   CROSS JOIN lag
   CROSS JOIN nobodys
@@ -75,6 +80,7 @@ measured AS (
   CROSS JOIN stored
   CROSS JOIN rolled
   CROSS JOIN billed
+  CROSS JOIN told
 ),
 
 judged AS (
@@ -93,7 +99,8 @@ judged AS (
       WHEN 'Somebody pays' THEN 10
       WHEN 'Rollup equals events' THEN 11
       WHEN 'As the gateway says' THEN 12
-      ELSE 13
+      WHEN 'As the bill says' THEN 13
+      ELSE 14
     END AS place,
     CASE name
       WHEN 'Fresh' THEN 'The newest request is less than an hour old; a day is a fault.'
@@ -109,7 +116,9 @@ judged AS (
       WHEN 'Rollup equals events' THEN 'The rollup of yesterday was made from all its events; 1 in 1,000 may be on the way.'
       WHEN 'As the gateway says'
         THEN 'Over all models, our cost at list prices and the figure of LiteLLM are at most 5 % apart.'
-      ELSE 'Over the days that providers have billed, our cost and theirs are at most 1 % apart; 5 % is a fault.'
+      WHEN 'As the bill says'
+        THEN 'Over the days that providers have billed, our cost and theirs are at most 1 % apart; 5 % is a fault.'
+      ELSE 'Every channel has taken a message since it last failed: nobody waits for an alert.'
     END AS rule,
     CASE name
       WHEN 'Fresh' THEN age_s
@@ -124,11 +133,13 @@ judged AS (
       WHEN 'Somebody pays' THEN unattributed_share
       WHEN 'Rollup equals events' THEN behind_share
       WHEN 'As the gateway says' THEN gateway_share
-      ELSE bill_share
+      WHEN 'As the bill says' THEN bill_share
+      ELSE failing_channels
     END AS value,
     CASE
       WHEN name IN ('Fresh', 'Stored soon') THEN 'seconds'
       WHEN name = 'Read, not shelved' THEN 'messages'
+      WHEN name = 'Alerts arrive' THEN 'channels'
       WHEN name IN ('In the price book', 'Priced at all', 'Nothing is free') THEN 'calls'
       ELSE 'share'
     END AS unit,
@@ -154,12 +165,13 @@ judged AS (
       WHEN 'Somebody pays' THEN 0.05
       WHEN 'Rollup equals events' THEN 0.01
       WHEN 'As the bill says' THEN 0.05
+      WHEN 'Alerts arrive' THEN 0.0
     END AS FLOAT64) AS fail_above
   FROM measured
   CROSS JOIN UNNEST([
     'Fresh', 'Stored soon', 'On time', 'Read, not shelved', 'Delivered once', 'Usage from the provider',
     'In the price book', 'Priced at all', 'Nothing is free', 'Somebody pays', 'Rollup equals events',
-    'As the gateway says', 'As the bill says'
+    'As the gateway says', 'As the bill says', 'Alerts arrive'
   ]) AS name
 )
 
