@@ -5,20 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
 
-import functions_framework
 import pytest
 import requests
 from flask.testing import FlaskClient
@@ -26,85 +21,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from functions.keys.desk import Desk
+from functions.keys.answers import Issued
+from functions.keys.desk import Desk, Request
 from functions.keys.slack import Slack, SlackError, is_signed
-from governance import keys
+from functions.keys.terms import Refused
+from governance import audit, keys
+from governance.company import Company, KeyRules
 from governance.policy import Person
 from governance.registry import ANY, Document, Registry, RegistryError, open_registry
 from tests.conftest import ROOT, eventually, free_port
-
-SIGNING, TOKEN, PEPPER = "cAnArY-signing-71", "xoxb-cAnArY-token-72", "cAnArY-pepper-73"
-WORKSPACE = "T0TALLY"
-PEOPLE = """email,name,team,role,joined_on,left_on
-ada@example.com,Ada,Search,engineer,2020-01-06,
-bob@example.com,Bob,Search,lead,2020-01-06,
-eve@example.com,Eve,Search,engineer,2020-01-06,2024-05-01
-root@example.com,Root,Platform,admin,2020-01-06,
-"""
-
-
-def user(id: str, email: str | None, **changed: Any) -> dict[str, Any]:
-    profile = {"email": email} if email else {}
-    return {"id": id, "team_id": WORKSPACE, "deleted": False, "is_bot": False, "is_email_confirmed": True} | {
-        "profile": profile,
-        **changed,
-    }
-
-
-class FakeSlack(ThreadingHTTPServer):
-    """users.info of a small workspace."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        people = [
-            user("U1ADA", "Ada@Example.com"),
-            user("U2BOB", "bob@example.com"),
-            user("U3EVE", "eve@example.com"),
-            user("U4STRANGER", "ada@example.com", team_id="T0OTHER"),
-            user("U5GONE", "ada@example.com", deleted=True),
-            user("U6BOT", "ada@example.com", is_bot=True),
-            user("U7UNCONFIRMED", "ada@example.com", is_email_confirmed=False),
-            user("U8NOMAIL", None),
-            user("U9NEW", "new@elsewhere.example"),
-        ]
-        self.users = {u["id"]: u for u in people}
-        self.broken: str | bytes | None = None
-        self.asked = 0
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                fake.asked += 1
-                where = urlsplit(self.path)
-                found = fake.users.get(parse_qs(where.query)["user"][0])
-                answer: dict[str, Any] = (
-                    {"ok": True, "user": found} if found else {"ok": False, "error": "user_not_found"}
-                )
-                if where.path != "/api/users.info" or self.headers["Authorization"] != f"Bearer {TOKEN}":
-                    answer = {"ok": False, "error": "invalid_auth"}
-                if isinstance(fake.broken, str):
-                    answer = {"ok": False, "error": fake.broken}
-                body = fake.broken if isinstance(fake.broken, bytes) else json.dumps(answer).encode()
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/api/"
+from tests.fake_slack import (
+    BOB,
+    PEOPLE,
+    PEPPER,
+    SIGNING,
+    TOKEN,
+    WORKSPACE,
+    FakeSlack,
+    environment,
+    form,
+    key_in,
+    say,
+    signed,
+)
+from tests.keys_function import serving
 
 
 @pytest.fixture
 def slack() -> Iterator[FakeSlack]:
     server = FakeSlack()
     yield server
-    server.shutdown()
-    server.server_close()
+    server.close()
 
 
 @pytest.fixture
@@ -112,75 +59,10 @@ def registry(tmp_path: Path) -> Registry:
     return open_registry(f"sqlite://{tmp_path}/registry.db")
 
 
-def environment(tmp_path: Path, slack: FakeSlack) -> dict[str, str]:
-    (tmp_path / "people.csv").write_text(PEOPLE)
-    return {
-        "TALLY_REGISTRY": f"sqlite://{tmp_path}/registry.db",
-        "TALLY_KEY_PEPPER": PEPPER,
-        "TALLY_SLACK_SIGNING_SECRET": SIGNING,
-        "TALLY_SLACK_BOT_TOKEN": TOKEN,
-        "TALLY_SLACK_TEAM_ID": WORKSPACE,
-        "TALLY_SLACK_API_URL": slack.url,
-        "TALLY_POLICY_DIR": str(tmp_path),
-        "TALLY_PROXY_URL": "https://gateway.example.com/",
-        "TALLY_KEYS_PER_PERSON": "3",
-        "TALLY_KEY_DAYS": "30",
-        "TALLY_LOG_LEVEL": "DEBUG",
-    }
-
-
 @pytest.fixture
 def client(tmp_path: Path, slack: FakeSlack, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskClient]:
-    for name, value in environment(tmp_path, slack).items():
-        monkeypatch.setenv(name, value)
-    before, level = list(logging.root.handlers), logging.root.level
-    source = str(ROOT / "functions/keys/main.py")
-    yield functions_framework.create_app(target="keys", source=source).test_client()  # type: ignore[no-untyped-call]
-    logging.root.handlers[:], logging.root.level = before, level
-
-
-_trigger = iter(range(10**9))
-
-
-def form(text: str, user_id: str = "U1ADA", **changed: str) -> bytes:
-    fields = {
-        "command": "/tally",
-        "text": text,
-        "user_id": user_id,
-        "team_id": WORKSPACE,
-        "trigger_id": f"1337.{next(_trigger)}",
-        "response_url": "https://hooks.example.com/commands/1",
-    }
-    return urlencode(fields | changed).encode()
-
-
-def signed(body: bytes, at: float | None = None, secret: str = SIGNING) -> dict[str, str]:
-    import hashlib
-    import hmac
-
-    stamp = str(int(time.time() if at is None else at))
-    digest = hmac.new(secret.encode(), f"v0:{stamp}:".encode() + body, hashlib.sha256).hexdigest()
-    return {
-        "X-Slack-Request-Timestamp": stamp,
-        "X-Slack-Signature": f"v0={digest}",
-        "Content-Type": "application/x-www-form-urlencoded",
-    }
-
-
-def say(client: FlaskClient, text: str, user_id: str = "U1ADA") -> str:
-    """What Slack shows to the person who wrote `text`, and to nobody else."""
-    body = form(text, user_id)
-    answer = client.post("/", data=body, headers=signed(body))
-    assert answer.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.json is not None
-    assert answer.json["response_type"] == "ephemeral"
-    return str(answer.json["text"])
-
-
-def key_in(text: str) -> str:
-    (key,) = set(re.findall(r"sk-tally-\w{38}", text))
-    return str(key)
+    with serving(monkeypatch, environment(tmp_path, slack)) as served:
+        yield served
 
 
 def live(registry: Registry, person: str = "ada@example.com") -> list[keys.KeyRecord]:
@@ -238,7 +120,7 @@ def test_a_revoked_key_is_refused_from_then_on(client: FlaskClient, registry: Re
 def test_another_persons_key_can_be_neither_seen_nor_revoked_nor_told_from_none(
     client: FlaskClient, registry: Registry
 ) -> None:
-    key_id = keys.key_id(keys.key_hash(key_in(say(client, "issue secretname", "U2BOB")), PEPPER))
+    key_id = keys.key_id(keys.key_hash(key_in(say(client, "issue secretname", BOB)), PEPPER))
     assert say(client, "list") == "You have no keys. `issue` gives you one."
     nothing = say(client, "revoke 0123456789ab")
     assert {say(client, f"revoke {which}") for which in (key_id, "secretname")} == {nothing}
@@ -285,7 +167,7 @@ def test_a_name_is_unique_among_ones_keys_and_one_plain_word(client: FlaskClient
 
 @pytest.mark.parametrize("text", ["", "help", "  help ", "issue a b", "revoke", "list all", "drop tables", "\u0000"])
 def test_everything_else_is_answered_with_help(client: FlaskClient, registry: Registry, text: str) -> None:
-    assert "`issue [name]`" in say(client, text)
+    assert "`issue [name] [expiry]`" in say(client, text)
     assert registry.find(keys.COLLECTION) == []
 
 
@@ -448,44 +330,79 @@ class Racing:
             self._registry.put(collection, id, {**now.fields, "seen": self.races}, ANY)
         return self._registry.put(collection, id, fields, version)
 
+    def delete(self, collection: str, id: str, version: str = ANY) -> None:
+        self._registry.delete(collection, id, version)
+
     def find(self, collection: str, **equal: Any) -> list[Document]:
         return self._registry.find(collection, **equal)
 
 
 ADA = Person(email="ada@example.com", name="Ada", team="Search", role="lead", joined_on=datetime(2020, 1, 6).date())
+COMPANY = Company(keys=KeyRules(days=30, per_person=3))
 
 
 def desk(registry: Registry) -> Desk:
-    return Desk(registry, SecretStr(PEPPER), "https://gateway.example.com", key_days=30, keys_per_person=3)
+    note = lambda entry: audit.record(registry, entry)  # noqa: E731
+    return Desk(registry, SecretStr(PEPPER), "https://gateway.example.com", COMPANY, note)
+
+
+def by_ada() -> Request:
+    return Request(ADA, "slack", datetime.now(UTC))
 
 
 def test_a_revocation_overwrites_nobody_elses_change(registry: Registry) -> None:
-    now = datetime.now(UTC)
-    desk(registry).answer(ADA, "issue laptop", now)
-    assert "revoked" in desk(Racing(registry, 2)).answer(ADA, "revoke laptop", now)
+    desk(registry).issue(by_ada(), "laptop", None)
+    assert desk(Racing(registry, 2)).revoke(by_ada(), "laptop").records
     (document,) = registry.find(keys.COLLECTION)
     assert document.fields["seen"] == 0
     assert document.fields["revoked_at"]
-    desk(registry).answer(ADA, "issue laptop", now)
-    assert "try again" in desk(Racing(registry, 99)).answer(ADA, "revoke laptop", now)
+    desk(registry).issue(by_ada(), "laptop", None)
+    with pytest.raises(Refused, match="try again"):
+        desk(Racing(registry, 99)).revoke(by_ada(), "laptop")
     assert len(live(registry)) == 1
 
 
+def test_a_rotation_that_loses_a_race_leaves_no_key_behind(registry: Registry) -> None:
+    desk(registry).issue(by_ada(), "laptop", None)
+    desk(Racing(registry, 1)).rotate(by_ada(), "laptop")
+    assert len(live(registry)) == 2  # the old one, for its overlap, and the one that was shown
+    assert len(registry.find(keys.COLLECTION)) == 3
+
+
 def test_many_requests_at_once_leave_no_more_keys_than_allowed(registry: Registry) -> None:
-    now = datetime.now(UTC)
+    def issue(n: int) -> str | None:
+        try:
+            return desk(registry).issue(by_ada(), f"n{n}", None).key.get_secret_value()
+        except Refused:
+            return None
+
     with ThreadPoolExecutor(8) as pool:
-        said = list(pool.map(lambda n: desk(registry).answer(ADA, f"issue n{n}", now), range(24)))
-    shown = {key_in(text) for text in said if "sk-tally-" in text}
+        shown = {key for key in pool.map(issue, range(24)) if key}
     assert len(live(registry)) <= 3
     hashes = {keys.key_id(keys.key_hash(key, PEPPER)) for key in shown}
     assert hashes == {key.key_id for key in live(registry)}  # what was shown works, and nothing else does
+
+
+def test_many_rotations_at_once_leave_one_successor(registry: Registry) -> None:
+    first = desk(registry).issue(by_ada(), "laptop", None)
+
+    def rotate(_: int) -> Issued | None:
+        try:
+            return desk(registry).rotate(by_ada(), first.record.key_id)
+        except Refused:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [answer for answer in pool.map(rotate, range(16)) if answer]
+    assert len(made) == 1
+    assert {key.key_id for key in live(registry)} == {first.record.key_id, made[0].record.key_id}
 
 
 def test_a_registry_error_is_not_swallowed_by_the_desk(tmp_path: Path) -> None:
     broken = open_registry(f"sqlite://{tmp_path}/gone.db")
     broken._db.execute("DROP TABLE documents")  # type: ignore[attr-defined]
     with pytest.raises(RegistryError):
-        desk(broken).answer(ADA, "list", datetime.now(UTC))
+        desk(broken).listed(by_ada())
 
 
 # As deployed
@@ -508,7 +425,7 @@ def test_served_by_the_functions_framework_it_keeps_every_secret(tmp_path: Path,
             answers.append(requests.post(f"http://127.0.0.1:{port}/", body, headers=signed(body), timeout=10))
         assert [a.status_code for a in answers] == [200] * 5
         slack.broken = b"not json"
-        body = form("issue tablet")
+        body = form("issue tablet", BOB)
         assert "again" in requests.post(f"http://127.0.0.1:{port}/", body, headers=signed(body), timeout=10).text
     finally:
         server.terminate()
@@ -543,12 +460,23 @@ def test_it_does_not_start_without_its_secrets(tmp_path: Path, slack: FakeSlack)
         cwd=ROOT, env={"PATH": os.environ["PATH"]} | env, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "TALLY_SLACK_SIGNING_SECRET: is not set" in done.stderr
+    assert "Slack needs TALLY_SLACK_SIGNING_SECRET" in done.stderr
     assert TOKEN not in done.stderr
+
+
+def test_it_does_not_start_where_it_would_serve_nobody(tmp_path: Path, slack: FakeSlack) -> None:
+    env = {k: v for k, v in environment(tmp_path, slack).items() if "SLACK" not in k}
+    for extra, status in (({}, 1), ({"TALLY_API_AUDIENCE": "tally"}, 0), ({"TALLY_IAP_AUDIENCES": "/projects/1"}, 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", "import functions.keys.main"],
+            cwd=ROOT, env={"PATH": os.environ["PATH"]} | env | extra, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+        assert bool(done.returncode) == ("or TALLY_API_AUDIENCE" in done.stderr)
 
 
 def test_log_records_hold_no_key(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    key = key_in(desk(registry).answer(ADA, "issue laptop", datetime.now(UTC)))
+    key = desk(registry).issue(by_ada(), "laptop", None).key.get_secret_value()
     assert [record.getMessage() for record in caplog.records] == ["key issued"]
     assert key not in "".join(str(vars(record)) for record in caplog.records)
