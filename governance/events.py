@@ -114,6 +114,10 @@ class UsageEvent(BaseModel):
         None, description="The provider's usage object as it came, as JSON: numbers and names, never text."
     )
 
+    network: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")] | None = Field(
+        None, description="The caller's network (/24, or /48 of IPv6) under a name that tells no address."
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.reasoning_tokens > self.output_tokens:

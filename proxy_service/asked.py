@@ -34,6 +34,7 @@ class Asked:
     route: Route
     record: KeyRecord
     caller: Caller
+    network: str | None = None  # see network.py
     occurred_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started_s: float = field(default_factory=time.monotonic)
     event_id: str = field(default_factory=lambda: uuid.uuid4().hex)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,11 @@ class Holder:
     hashed: str
     asked_at: float = 0.0  # monotonic seconds
     litellm: UserAPIKeyAuth | None = field(default=None, repr=False)  # the same, in LiteLLM's words; made on first use
+    holds_until: float = field(init=False)  # seconds since 1970
+
+    def __post_init__(self) -> None:
+        ends_at = self.record.expires_at
+        self.holds_until = 0.0 if self.record.revoked_at else ends_at.timestamp() if ends_at else math.inf
 
 
 # Set by the middleware, read by `custom_auth`: LiteLLM believes nobody else.
@@ -143,12 +149,11 @@ def _remember(cache: dict[str, Any], name: str, value: object, bound: int) -> No
         del cache[next(iter(cache))]
 
 
-def refusal(holder: Holder) -> str | None:
+def refusal(holder: Holder, now: datetime | None = None) -> str | None:
     """Why this holder may not use the key now, in words for them; None when they may."""
-    record = holder.record
-    if record.revoked_at is None and record.expires_at is None:
+    if now is None and time.time() < holder.holds_until:
         return None
-    return record.refusal(datetime.now(UTC))
+    return holder.record.refusal(now or datetime.now(UTC))
 
 
 INFERENCE: Final = [

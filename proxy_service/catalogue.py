@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from proxy_service.powers import may_use
 from proxy_service.refusals import Refusal
 
 _CREATED = 1_700_000_000  # the OpenAI list wants a time; nobody knows it
@@ -71,6 +72,11 @@ class Catalogue:
             self._remembered[model] = next((o for o in self._offers if o.matches(model)), None)
         return self._remembered[model]
 
+    def provider(self, model: str) -> str | None:
+        """LiteLLM's name for the provider that serves this model."""
+        offer = self.offer(model)
+        return offer.provider if offer else None
+
     def refusal(self, model: str) -> Refusal | None:
         """Why this model is not to be had here."""
         offer = self.offer(model)
@@ -98,9 +104,9 @@ class Catalogue:
                 names.add(min(given, key=len))
         return sorted(names)
 
-    def listing(self) -> dict[str, Any]:
-        """The models as both OpenAI and Anthropic list them: one object that either client reads."""
-        data = [self.entry(name) for name in self.names]
+    def listing(self, patterns: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The models that a key with these patterns may use: one object that OpenAI's and Anthropic's clients read."""
+        data = [self.entry(name) for name in self.names if may_use(patterns, name, self.provider(name))]
         return {
             "object": "list",
             "data": data,
@@ -111,7 +117,6 @@ class Catalogue:
 
     def entry(self, name: str) -> dict[str, Any]:
         """One model of the list."""
-        offer = self.offer(name)
         return {
             "id": name,
             "object": "model",
@@ -119,7 +124,7 @@ class Catalogue:
             "display_name": name,
             "created": _CREATED,
             "created_at": "2023-11-14T22:13:20Z",
-            "owned_by": offer.provider if offer else "gateway",
+            "owned_by": self.provider(name) or "gateway",
         }
 
 

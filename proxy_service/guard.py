@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from proxy_service.refusals import Refusal
@@ -85,6 +85,11 @@ def forbidden() -> frozenset[str]:
     return (frozenset(all_litellm_params) | frozenset(_UNTRUSTED_ROOT_CONTROL_FIELDS) | _ALSO_LITELLMS) - _KEPT
 
 
+@lru_cache(maxsize=4096)
+def _is_litellms(name: str) -> bool:
+    return name in forbidden() or name.startswith(_PREFIXES)
+
+
 def check_body(body: object) -> Passed | Refusal:
     """The body as it may go on, or why it may not."""
     if not isinstance(body, dict):
@@ -104,7 +109,7 @@ def check_body(body: object) -> Passed | Refusal:
     for name, why in _NOT_METERED.items():
         if body.get(name):
             return Refusal(400, "not_metered", f"`{name}` cannot be used through the gateway: {why}. Leave it out.")
-    ignored = [n for n in body if n in forbidden() or n.startswith(_PREFIXES)]
+    ignored = [name for name in body if _is_litellms(name)]
     metadata = body.get("metadata")
     clean = _metadata(metadata) if metadata is not None else None
     if not ignored and clean == metadata:
@@ -120,11 +125,7 @@ def _metadata(given: object) -> dict[str, str]:
     """What the providers know: a few short strings, none of which is one of LiteLLM's own."""
     if not isinstance(given, dict):
         return {}
-    return {
-        name: value
-        for name, value in given.items()
-        if isinstance(value, str) and name not in forbidden() and not name.startswith(_PREFIXES)
-    }
+    return {name: value for name, value in given.items() if isinstance(value, str) and not _is_litellms(name)}
 
 
 def check_headers(

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from governance.events import UsageEvent
@@ -29,11 +30,17 @@ class Publisher(Protocol):
     def publish(self, event: UsageEvent) -> None: ...
 
 
+# Told of each request that is over, with its events; on any thread. Raises nothing.
+Watcher = Callable[[Asked, Sequence[UsageEvent]], None]
+
+
 class Desk:
     """The requests under way of one process. Used on the event loop; counting is done beside it."""
 
     def __init__(self, grace_s: float) -> None:
         self.publisher: Publisher | None = None
+        self.watchers: list[Watcher] = []
+        self.last_event_at: datetime | None = None
         self._grace_s = grace_s
         self._under_way: dict[str, Asked] = {}
         self._counters = ThreadPoolExecutor(1, thread_name_prefix="count")
@@ -127,11 +134,15 @@ class Desk:
 
     def _settle(self, asked: Asked) -> None:
         try:
-            for made in settlement.events(asked, settlement.status_of(asked)):
+            events = settlement.events(asked, settlement.status_of(asked))
+            for made in events:
                 if self.publisher is not None:
                     self.publisher.publish(made)
                 self.published += 1
             self.closed += 1
+            self.last_event_at = datetime.now(UTC)
+            for watcher in self.watchers:
+                watcher(asked, events)
         except Exception as error:
             self._failed("an event cannot be made", asked, error)
 

@@ -49,14 +49,20 @@ from proxy_service import counting, middleware, tuning, wire  # noqa: E402
 from proxy_service.auth import KeyCheck  # noqa: E402
 from proxy_service.callback import handler  # noqa: E402
 from proxy_service.catalogue import Catalogue, Homes, offers  # noqa: E402
+from proxy_service.gate_prices import open_book  # noqa: E402
+from proxy_service.gatekeeper import Gatekeeper  # noqa: E402
+from proxy_service.heartbeat import Heartbeat  # noqa: E402
 from proxy_service.inflight import Desk  # noqa: E402
 from proxy_service.middleware import Gateway  # noqa: E402
+from proxy_service.network import Networks  # noqa: E402
+from proxy_service.pace import Pace  # noqa: E402
 from proxy_service.passage import Message, Receive, Scope, Send  # noqa: E402
 from proxy_service.publisher import EventPublisher  # noqa: E402
 
 log = logging.getLogger(__name__)
 # From SIGTERM a cloud leaves ten seconds: uvicorn gives eight of them to the answers under way.
 _DRAIN_S, _PUBLISH_S, _REPORT_S = 0.4, 1.2, 60.0
+_BUDGETS_S = 2.0  # a registry that is silent at the start does not keep the gateway from starting
 _OURS = ("proxy_service", "governance", "uvicorn")
 
 
@@ -91,18 +97,30 @@ class Application:
 
     def __init__(self) -> None:
         self.desk = Desk(SETTINGS.close_grace_s)
+        pepper, registry = SETTINGS.key_pepper.get_secret_value(), open_registry(SETTINGS.registry)
         self.check = KeyCheck(
-            open_registry(SETTINGS.registry),
-            SETTINGS.key_pepper.get_secret_value(),
+            registry,
+            pepper,
             SETTINGS.key_cache_ttl_s,
             SETTINGS.key_stale_s,
         )
         model_list = yaml.safe_load(Path(os.environ["CONFIG_FILE_PATH"]).read_text())["model_list"]
+        self.gate = Gatekeeper(registry, open_book(SETTINGS.policy_dir), SETTINGS.gate_poll_s)
+        pace = Pace()
+        self.desk.watchers.append(lambda asked, events: pace.spent(asked.record, events))
+        self.desk.watchers.append(self.gate.saw_all)
         self.gateway = Gateway(
-            litellm_app, self.check, self.desk, Catalogue(offers(model_list, os.environ), litellm.model_cost)
+            litellm_app,
+            self.check,
+            self.desk,
+            Catalogue(offers(model_list, os.environ), litellm.model_cost),
+            Networks(pepper, SETTINGS.forwarded_hops),
+            pace,
+            self.gate,
         )
         self._publisher: EventPublisher | None = None
-        self._reporting: asyncio.Task[None] | None = None
+        self.heartbeat = Heartbeat(registry, lambda: self.desk.last_event_at)
+        self._beside: list[asyncio.Task[None]] = []
         handler.desk = self.desk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,6 +137,7 @@ class Application:
         async def outwards(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 self._start()
+                await asyncio.to_thread(self.gate.wait, _BUDGETS_S)
             await send(message)
 
         await litellm_app(scope, inwards, outwards)
@@ -126,17 +145,19 @@ class Application:
     def _start(self) -> None:
         start_logs(SETTINGS.log_level)  # again: LiteLLM sets its loggers while it starts
         self._publisher = self.desk.publisher = EventPublisher(SETTINGS.topic, SETTINGS.spill)
-        self._reporting = asyncio.create_task(self._report())
+        self._beside = [asyncio.create_task(self._report()), asyncio.create_task(self.heartbeat.run())]
+        self.gate.start()
         tuning.settle_garbage()
 
     async def _stop(self) -> None:
         """Close what is under way, and see every event off."""
-        if self._reporting is not None:
-            self._reporting.cancel()
+        for task in self._beside:
+            task.cancel()
         await self.desk.drain(_DRAIN_S)
         if self._publisher is not None:
             await asyncio.to_thread(self._publisher.close, _PUBLISH_S)
         self.check.close()
+        self.gate.close()
         log.info("gateway stopped", extra=self._figures())
 
     def _figures(self) -> dict[str, Any]:
@@ -144,10 +165,11 @@ class Application:
             "requests": self.desk.opened,
             "events": self.desk.published,
             "unaccounted": self.desk.unaccounted,
-            "failures": self.desk.failures + handler.failures,
+            "failures": self.desk.failures + handler.failures + self.gate.failures,
             "turned_away": self.gateway.turned_away,
             "key_lookups": self.check.lookups,
             "key_stale": self.check.stale,
+            "heartbeat_failures": self.heartbeat.failures,
         }
 
     async def _report(self) -> None:

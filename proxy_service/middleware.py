@@ -6,18 +6,23 @@ Of LiteLLM's seven hundred routes, five can be reached. Everything else is answe
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
 from governance import tools
 from governance.events import Route
-from proxy_service import auth, counting, guard, refusals
+from governance.keys import KeyRecord
+from proxy_service import auth, counting, gate_words, guard, powers, refusals
 from proxy_service.asked import Asked
 from proxy_service.auth import Holder, KeyCheck
 from proxy_service.catalogue import Catalogue
+from proxy_service.gatekeeper import Gatekeeper
 from proxy_service.inflight import Desk
-from proxy_service.passage import JSON, App, BrokenOff, Left, Passage, Receive, Scope, Send, answer, whole_body
+from proxy_service.network import Networks
+from proxy_service.pace import Pace
+from proxy_service.passage import JSON, App, BrokenOff, Headers, Left, Passage, Receive, Scope, Send, answer, whole_body
 from proxy_service.refusals import Refusal, Refused, Words
 
 log = logging.getLogger(__name__)
@@ -39,8 +44,18 @@ _OPEN: Final = frozenset({"/", "/api/hello", "/healthz", "/health/liveliness", "
 class Gateway:
     """The ASGI application around LiteLLM's. One per process."""
 
-    def __init__(self, app: App, check: KeyCheck, desk: Desk, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        app: App,
+        check: KeyCheck,
+        desk: Desk,
+        catalogue: Catalogue,
+        networks: Networks,
+        pace: Pace,
+        gate: Gatekeeper,
+    ) -> None:
         self._app, self._check, self._desk, self._catalogue = app, check, desk, catalogue
+        self._networks, self._pace, self._gate = networks, pace, gate
         self.turned_away = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,14 +73,16 @@ class Gateway:
         if isinstance(holder, Refusal):
             self.turned_away += 1
             return await answer(send, holder.status, holder.body(words))
-        asked = Asked(route, holder.record, tools.identify(headers)) if route is not None else None
+        asked = None
+        if route is not None:
+            asked = Asked(route, holder.record, tools.identify(headers), self._networks.of(scope))
         try:
             if why := auth.refusal(holder):
                 raise Refused(Refusal(401, "key_ended", f"Refused: {why}."))
             if target:
                 await self._infer(scope, receive, send, holder, asked, headers, target)
             elif method in ("GET", "HEAD") and path.startswith(_MODELS):
-                await answer(send, 200, orjson.dumps(self._models(path)))
+                await answer(send, 200, orjson.dumps(self._models(path, holder.record)))
             else:
                 raise Refused(refusals.NOT_HERE)
         except Refused as refused:
@@ -74,7 +91,7 @@ class Gateway:
                 asked.refused, asked.http_status = refusal.kind, refusal.status
                 self._desk.open(asked)
                 self._desk.ended(asked)
-            await answer(send, refusal.status, refusal.body(words))
+            await answer(send, refusal.status, refusal.body(words), refusal.headers)
         except Left:
             log.info("a caller left while writing its request")
         except BrokenOff:
@@ -92,11 +109,11 @@ class Gateway:
         except auth.RegistrySilent:
             return refusals.SILENT
 
-    def _models(self, path: str) -> dict[str, Any]:
+    def _models(self, path: str, record: KeyRecord) -> dict[str, Any]:
         name = path.partition("/models")[2].strip("/")
         if not name:
-            return self._catalogue.listing()
-        if refusal := self._catalogue.refusal(name):
+            return self._catalogue.listing(record.models)
+        if refusal := self._catalogue.refusal(name) or powers.refusal(record, name, self._catalogue.provider(name), {}):
             raise Refused(refusal)
         return self._catalogue.entry(name)
 
@@ -120,7 +137,7 @@ class Gateway:
         if asked is not None and isinstance(body, dict):
             model = body.get("model")
             asked.model, asked.stream = model if isinstance(model, str) else None, body.get("stream") is True
-            asked.session_id = guard.session_in(body)
+            asked.session_id = asked.caller.session_id or guard.session_in(body)
         passed = guard.check_body(body)
         if isinstance(passed, Refusal):
             raise Refused(passed)
@@ -130,11 +147,18 @@ class Gateway:
             own_login and refusal.kind == "provider_not_configured"
         ):
             raise Refused(refusal)
+        provider = self._catalogue.provider(model)
+        if refusal := powers.refusal(holder.record, model, provider, passed.body):
+            raise Refused(refusal)
         if passed.ignored:
             data = orjson.dumps(passed.body)
+        told: Headers = ()
         if asked is not None:
-            offer = self._catalogue.offer(model)
-            asked.provider = offer.provider if offer else None
+            asked.provider = provider
+            subscribed = own_login and asked.route == "messages" and asked.provider == "anthropic"
+            told = () if subscribed else self._within_budget(asked, model)
+            if refusal := self._pace.refusal(holder.record):  # last: it counts what it lets through
+                raise Refused(refusal)
             asked.prompt = counting.prompt_of(passed.body)
             self._desk.open(asked)
         inner = {
@@ -146,12 +170,19 @@ class Gateway:
             "parsed_body": (tuple(passed.body), passed.body),
         }
         words: Words = "anthropic" if target.startswith("/v1/messages") else "openai"
-        passage = Passage(self._app, asked, passed.ignored, words)
+        passage = Passage(self._app, asked, passed.ignored, words, told)
         try:
             await passage.run(inner, receive, send, data, holder)
         finally:
             if asked is not None:
                 self._desk.ended(asked)
+
+    def _within_budget(self, asked: Asked, model: str) -> Headers:
+        """Headers of the answer that tell how much is left. Raises Refused where nothing is."""
+        verdict = self._gate.check(asked.record, model, asked.provider, asked.caller.family)
+        if verdict.refused_by:
+            raise Refused(gate_words.refusal(verdict, datetime.now(UTC), asked.route))
+        return gate_words.headers(verdict, asked.route)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """No route is metered over a websocket, so there is none."""

@@ -23,6 +23,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
 
 MAX_BODY_BYTES = 64 << 20
 JSON: Final = (b"content-type", b"application/json")
@@ -45,8 +46,10 @@ class Left(Exception):
 class Passage:
     """One request's stay in LiteLLM: its body handed in, its answer watched as it goes out."""
 
-    def __init__(self, app: App, asked: Asked | None, ignored: tuple[str, ...], words: Words) -> None:
-        self._app, self._asked, self._ignored, self._words = app, asked, ignored, words
+    def __init__(
+        self, app: App, asked: Asked | None, ignored: tuple[str, ...], words: Words, headers: Headers = ()
+    ) -> None:
+        self._app, self._asked, self._ignored, self._words, self._headers = app, asked, ignored, words, headers
         self._started = self._finished = False
 
     async def run(self, scope: Scope, receive: Receive, send: Send, data: bytes, holder: Holder) -> None:
@@ -107,7 +110,7 @@ class Passage:
                 kept.append((b"x-request-id", self._asked.request_id.encode()))
             if self._ignored:
                 kept.append((b"x-tally-ignored", ", ".join(self._ignored).encode("ascii", "replace")))
-            message["headers"] = kept
+            message["headers"] = [*kept, *self._headers]
         elif message["type"] == "http.response.body":
             if message.get("body") and self._asked is not None and self._asked.first_byte_s is None:
                 self._asked.first_byte_s = time.monotonic()
@@ -132,8 +135,8 @@ async def whole_body(receive: Receive) -> bytes:
     raise Left
 
 
-async def answer(send: Send, status: int, body: bytes) -> None:
-    """A short JSON answer of our own."""
-    headers = [JSON, (b"content-length", str(len(body)).encode())]
+async def answer(send: Send, status: int, body: bytes, more: Headers = ()) -> None:
+    """A short JSON answer of our own, with `more` headers."""
+    headers = [JSON, (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

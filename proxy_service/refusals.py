@@ -16,24 +16,34 @@ _TYPES: dict[int, str] = {
     404: "not_found_error",
     413: "request_too_large",
     415: "invalid_request_error",
+    429: "rate_limit_error",
     503: "api_error",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request goes no further. `kind` is for programs and for the event, `message` for the caller."""
+    """Why a request goes no further. `kind` is for programs and for the event, `message` for the caller.
+
+    `resets_at`, in seconds since 1970, is where a budget is used up: the vendors have words of their own for that.
+    """
 
     status: int
     kind: str
     message: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    resets_at: int | None = None
 
     def body(self, words: Words) -> bytes:
         """The answer's body, as the provider of that route would shape it."""
-        kind = _TYPES.get(self.status, "api_error")
+        kind, more = _TYPES.get(self.status, "api_error"), {}
+        if self.resets_at is not None:
+            kind = "billing_error" if words == "anthropic" else "usage_limit_reached"  # Codex stops at this word alone
+            more = {"resets_at": self.resets_at}
         if words == "anthropic":
             return orjson.dumps({"type": "error", "error": {"type": kind, "message": self.message}})
-        return orjson.dumps({"error": {"message": self.message, "type": kind, "param": None, "code": self.kind}})
+        error = {"message": self.message, "type": kind, "param": None, "code": self.kind, **more}
+        return orjson.dumps({"error": error})
 
 
 class Refused(Exception):

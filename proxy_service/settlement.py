@@ -157,6 +157,7 @@ def _whose(asked: Asked) -> dict[str, Any]:
         "session_id": asked.caller.session_id or asked.session_id,
         "route": asked.route,
         "model_requested": _short(asked.model),
+        "network": asked.network,
     }
 
 

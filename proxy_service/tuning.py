@@ -17,7 +17,8 @@ from fastapi.routing import APIRoute
 def leave_out_hooks(hooks: dict[str, Any]) -> None:
     """Of LiteLLM's hooks keep the one that stops a caller from continuing another's response.
 
-    The others limit, rewrite and predict for features that nobody here can switch on. Call before LiteLLM starts.
+    The others limit (pace.py does), rewrite and predict for features that nobody here can switch on. Call before
+    LiteLLM starts.
     """
     for name in hooks.keys() - {"responses_id_security"}:
         del hooks[name]

@@ -144,7 +144,7 @@ class RunningGateway:
 
     def _start(self) -> Process:
         argv = [sys.executable, "-m", "uvicorn", "proxy_service.main:app", "--host", "127.0.0.1"]
-        argv += ["--port", str(self.port), "--no-access-log", "--timeout-graceful-shutdown", "8"]
+        argv += ["--port", str(self.port), "--no-access-log", "--no-proxy-headers", "--timeout-graceful-shutdown", "8"]
         process = Process(argv, self.folder / "proxy.log", self.env)
 
         def ready() -> bool:

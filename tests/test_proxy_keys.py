@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from governance import keys
-from governance.registry import Document, RegistryError
+from governance.registry import ANY, Document, RegistryError
 from proxy_service import auth
 from proxy_service.auth import KeyCheck, RegistrySilent
 
@@ -45,6 +45,9 @@ class FakeRegistry:
 
     def put(self, collection: str, id: str, fields: Mapping[str, Any], version: str | None = None) -> str:
         raise AssertionError("the gateway writes no keys")
+
+    def delete(self, collection: str, id: str, version: str = ANY) -> None:
+        raise AssertionError("the gateway removes no keys")
 
     def find(self, collection: str, **equal: Any) -> list[Document]:
         raise AssertionError("the gateway lists no keys")

@@ -11,14 +11,19 @@ from typing import Any
 import httpx
 import pytest
 
+from governance import prices
 from governance.events import UsageEvent
 from governance.registry import SqliteRegistry
 from proxy_service import auth, guard, settlement
 from proxy_service.auth import KeyCheck
 from proxy_service.catalogue import Catalogue, Offer
+from proxy_service.gatekeeper import Gatekeeper
 from proxy_service.inflight import Desk
 from proxy_service.middleware import Gateway
+from proxy_service.network import Networks
+from proxy_service.pace import Pace
 from proxy_service.passage import BrokenOff, Message, Receive, Scope, Send
+from proxy_service.refusals import Refusal, Refused
 from proxy_service.wire import ASKING
 from tests.test_proxy_inflight import FakePublisher, until
 from tests.test_proxy_keys import FakeRegistry
@@ -61,7 +66,12 @@ class House:
         self.desk = Desk(0.05)
         self.desk.publisher = self.publisher
         check = KeyCheck(self.registry, "pepper", ttl_s=3, stale_s=300)
-        self.gateway = Gateway(self.inside, check, self.desk, Catalogue([Offer("gpt-*", "openai/gpt-*", True)], {}))
+        self.pace = Pace()
+        self.desk.watchers.append(lambda asked, events: self.pace.spent(asked.record, events))
+        catalogue = Catalogue([Offer("gpt-*", "openai/gpt-*", True)], {})
+        gate = Gatekeeper(self.registry, prices.book(), 2.0)
+        networks = Networks("pepper", 0)
+        self.gateway = Gateway(self.inside, check, self.desk, catalogue, networks, self.pace, gate)
         self.key = self.registry.add()
         transport = httpx.ASGITransport(self.gateway, raise_app_exceptions=True)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
@@ -193,6 +203,19 @@ async def test_a_request_without_end_is_not_swallowed(house: House, monkeypatch:
     response = await house.client.post("/v1/responses", content=endless(), headers=headers)
     assert response.status_code == 413
     assert (await house.event()).status == "refused"
+
+
+async def test_whoever_is_over_budget_is_told_so_before_they_are_told_to_wait(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait of seconds, told to somebody who has to wait for days, would send an agent round and round."""
+    over = Refusal(429, "budget_used_up", "over")
+    monkeypatch.setattr(Gateway, "_within_budget", lambda *_: (_ for _ in ()).throw(Refused(over)))
+    house.key = house.registry.add(requests_per_minute=1)
+    for _ in range(3):
+        assert (await house.post()).json()["error"]["code"] == "budget_used_up"
+    monkeypatch.setattr(Gateway, "_within_budget", lambda *_: ())
+    assert [(await house.post()).status_code for _ in range(2)] == [200, 429]
 
 
 def test_a_real_registry_is_what_the_check_expects(tmp_path: Any) -> None:
