@@ -21,12 +21,16 @@ BENCHES = {
         "The gateway beside bare LiteLLM",
         "requests/s ÷ bare ≥ 0.95; ≤ 1 ms more at half load; a cached key ≤ 5 µs",
     ),
+    "guard": ("What our own checks add to a request", "≤ 50 µs, with all of a key's powers"),
     "bill": (
         "The bill, our figure and LiteLLM's, for the same traffic",
         "ours = the bill; within 5 % where nobody was told",
     ),
     "ingest": ("Ingest on one core, with a warehouse that takes 50 ms", "≥ 1,400 events/s"),
+    "coldstart": ("The keys function from nothing to its first answer, on one core", "≤ 1.5 s"),
     "pages": ("What a page asks, and what BigQuery would read for it", "10 M events ÷ 100 k events ≤ 1.5; ≤ 50 MB"),
+    "tick": ("A tick of the alerts function, 10,000 people, 1,000 budgets, 10 M events", "≤ 5 s"),
+    "gate": ("Budgets in a request's way, 10,000 people and 1,000 budgets", "≤ 50 µs a request"),
     "outage": ("The topic stops for a minute under 50 requests/s", "no request fails, none slows by more than 10 %"),
 }
 

@@ -70,8 +70,8 @@ _MODELS = (
 )
 
 
-def company(events: int, path: Path) -> DuckDBWarehouse:
-    """A warehouse with so many events of the last ninety days, in the order of their time, rolled up."""
+def company(events: int, path: Path, people: int = PEOPLE) -> DuckDBWarehouse:
+    """A warehouse with so many events of so many people, of the last ninety days in the order of time, rolled up."""
     warehouse = DuckDBWarehouse(str(path))
     warehouse.apply_schema()
     warehouse.replace("prices", prices.rows_for_warehouse())
@@ -83,16 +83,16 @@ def company(events: int, path: Path) -> DuckDBWarehouse:
         f"INSERT INTO {DATASET}.events BY NAME SELECT {columns} FROM ("
         f"SELECT i, p, {_MODELS} AS m, date_trunc('day', now()) - INTERVAL {DAYS - 1} DAY"
         f" + to_seconds(i * {spread_s}) AS t"
-        f" FROM (SELECT i, (hash(i, 1) % {PEOPLE})::BIGINT AS p FROM range({events}) numbers(i)))"
+        f" FROM (SELECT i, (hash(i, 1) % {people})::BIGINT AS p FROM range({events}) numbers(i)))"
     )
-    people = [
+    listed = [
         {
             "person": f"somebody.{number}@example.com", "name": f"Somebody {number}", "team": f"Team {number % TEAMS}",
             "role": "engineer", "joined_on": date(2020, 1, 1), "left_on": None,
         }
-        for number in range(PEOPLE)
+        for number in range(people)
     ]  # fmt: skip
-    warehouse.replace("people", people)
+    warehouse.replace("people", listed)
     rollup.refresh(warehouse)
     return warehouse
 

@@ -18,7 +18,7 @@ _AT_ONCE: Final = 31  # days made anew by one statement
 _STORED = """
 SELECT DATE(occurred_at) AS day, COUNT(*) AS copies, MAX(received_at) AS newest_received_at
 FROM tally.events
-WHERE occurred_at >= @since
+WHERE occurred_at >= @since AND (@today_too OR occurred_at < TIMESTAMP(CURRENT_DATE()))
 GROUP BY day
 """
 _ROLLED = """
@@ -29,13 +29,15 @@ GROUP BY day
 """
 
 
-def refresh(warehouse: Warehouse, since: date = BEGINNING) -> list[date]:
+def refresh(warehouse: Warehouse, since: date = BEGINNING, *, today_too: bool = True) -> list[date]:
     """Bring the rollup of all days from `since` on up to date; the days (UTC) that were made anew, in order.
+
+    Today's part is read by nobody before midnight: the views read today from the events.
 
     Safe at any time and in parallel. Raises WarehouseError; what was made until then stays, the rest is made next time.
     """
-    stored = _known(warehouse, _STORED, datetime.combine(since, time(), UTC))
-    rolled = _known(warehouse, _ROLLED, since)
+    stored = _known(warehouse, _STORED, {"since": datetime.combine(since, time(), UTC), "today_too": today_too})
+    rolled = _known(warehouse, _ROLLED, {"since": since})
     touched = sorted(day for day, state in stored.items() if rolled.get(day) != state)
     for first in range(0, len(touched), _AT_ONCE):
         days = touched[first : first + _AT_ONCE]
@@ -51,6 +53,6 @@ def recent(now: datetime) -> date:
     return now.date() - timedelta(days=7)
 
 
-def _known(warehouse: Warehouse, sql: str, since: object) -> Mapping[date, tuple[int, datetime]]:
-    rows: list[dict[str, Any]] = warehouse.query(sql, {"since": since})
+def _known(warehouse: Warehouse, sql: str, given: Mapping[str, Any]) -> Mapping[date, tuple[int, datetime]]:
+    rows: list[dict[str, Any]] = warehouse.query(sql, given)
     return {row["day"]: (row["copies"], row["newest_received_at"]) for row in rows}

@@ -69,7 +69,7 @@ def test_the_rollup_answers_as_the_events_do_in_any_order_of_refreshes(seed: int
         rolled = grouped(
             warehouse, "person_daily", "SUM(cost_usd) AS cost_usd", "day, person, tool, provider, model, key_id"
         )
-        assert rolled == {key: row for key, row in own.items() if key[1] is not None}
+        assert rolled == own
 
 
 def test_only_days_whose_events_changed_are_made_anew() -> None:
@@ -186,3 +186,16 @@ def test_the_sum_over_any_grouping_equals_the_total_exactly(drawn: list[tuple[in
         assert {name: sum(row[name] for row in groups) for name in SUMS} == whole
         (raw,) = warehouse.query(f"SELECT {MEASURES} FROM tally.requests")
         assert raw == whole
+
+
+def test_todays_part_is_left_out_on_request_and_what_is_read_is_the_same() -> None:
+    now = datetime.now(UTC)
+    with opened() as warehouse:
+        warehouse.append(
+            "events", [event_row("1", occurred_at=now), event_row("2", occurred_at=now - timedelta(days=1))]
+        )
+        assert rollup.refresh(warehouse, today_too=False) == [now.date() - timedelta(days=1)]
+        before = grouped(warehouse, "team_daily", "SUM(requests) AS requests", "day")
+        assert rollup.refresh(warehouse) == [now.date()]
+        assert grouped(warehouse, "team_daily", "SUM(requests) AS requests", "day") == before
+        assert len(before) == 2

@@ -213,7 +213,7 @@ def test_the_views_that_price_do_it_by_the_same_lines() -> None:
         return sql.partition("-- Pricing, from here")[2].partition("-- Pricing, to here")[0]
 
     found = {view.name: pricing(view.sql) for view in VIEWS if pricing(view.sql)}
-    assert found.keys() == {"requests", "team_daily", "person_daily", "statements_repriced"}
+    assert found.keys() == {"requests", "team_daily", "person_costs", "statements_repriced"}
     assert len(set(found.values())) == 1
 
 

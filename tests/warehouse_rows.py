@@ -132,6 +132,10 @@ def random_company(seed: int, events: int = 150) -> dict[str, list[Row]]:
             team=dice.choice([None, "Search", "Ads", "Core", "Data", "Web", "Old"]),
             key_kind=dice.choice(["human", "human", "service"]),
             tool=dice.choice(["claude_code", "codex"]),
+            key_id=dice.choice([None, "k1", "k2"]),
+            session_id=dice.choice([None, "s1", "s2"]),
+            network=dice.choice([None, "0a1b2c3d4e5f", "f5e4d3c2b1a0"]),
+            latency_ms=dice.choice([None, dice.randrange(60_000)]),
             provider=dice.choice([None, "anthropic", "openai", "openrouter"]),
             model=dice.choice([None, "sonnet", "opus", "gpt", "sonnet-20260101", "gpt-2026-01-01", "new"]),
             model_requested=dice.choice([None, "sonnet", "gpt", "mystery"]),
@@ -188,8 +192,49 @@ def random_company(seed: int, events: int = 150) -> dict[str, list[Row]]:
         for name in ("gone", *(f"seat{i}" for i in range(dice.choice([4, 6]))))
     ]
     tables = {"events": rows, "prices": prices, "people": people, "shelved": shelved, "teams": teams, "seats": seats}
-    tables |= {"bills": bills, "gateway_keys": dice.choice([own, own, []])}
+    tables |= {"bills": bills, "gateway_keys": dice.choice([own, own, []]), "deliveries": _deliveries(dice, now)}
+    tables["audit"] = _acts(dice, now)
     return tables | _rolled_up(tables)
+
+
+def _deliveries(dice: random.Random, now: datetime) -> list[Row]:
+    """Rows of `deliveries`: attempts of the last weeks by three channels, some of them stored twice."""
+    attempts = []
+    for number in range(60):
+        about, audience = dice.choice(["company-month", "team-Ads-month"]), dice.choice(["person", "lead", "all"])
+        channel, state = dice.choice(["slack", "mail", "webhook"]), dice.choice(["sent", "failed", "unreachable"])
+        attempt = {
+            "delivery_id": f"{about}-{audience}-{channel}",
+            "about": about,
+            "period": "2026-11",
+            "threshold": dice.choice([80, 100]),
+            "audience_kind": audience,
+            "channel": channel,
+            "state": state,
+            "attempt": number,
+            "reason": None if state == "sent" else dice.choice(["answered 503", "answered 403"]),
+            "tried_at": now - timedelta(seconds=dice.randrange(dice.choice([40, 1]) * 86400)),
+        }
+        attempts += [attempt] * dice.choice([1, 1, 2])
+    return attempts
+
+
+def _acts(dice: random.Random, now: datetime) -> list[Row]:
+    """Rows of `audit`, some of them twice."""
+    acts: list[Row] = [
+        {
+            "audit_id": f"act-{number}",
+            "done_at": now - timedelta(minutes=number),
+            "actor": dice.choice(["tally", "ann@example.com"]),
+            "action": dice.choice(["key.revoked", "looked"]),
+            "subject": f"k{dice.randrange(9)}",
+            "origin": "tick",
+            "before": dice.choice([None, '{"kind": "human"}']),
+            "after": None,
+        }
+        for number in range(5)
+    ]
+    return acts + dice.sample(acts, 2)
 
 
 def _bill(dice: random.Random, provider: str, events: list[Row]) -> list[Row]:

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from governance.registry import ANY, Registry
 from governance.warehouse import Row, Warehouse
+
+from .reference import LOADED
+
+_EVERY: Final = timedelta(hours=1)
 
 _TO_CLOSE = """
 SELECT DISTINCT DATE_TRUNC(day, MONTH) AS month
@@ -37,6 +42,22 @@ class TrueUp(Protocol):
     def amount_usd(self) -> Decimal: ...
     @property
     def note(self) -> str: ...
+
+
+def keep_books(
+    warehouse: Warehouse, registry: Registry, true_ups: Iterable[TrueUp], now: datetime, close_day: int, *, anew: bool
+) -> dict[str, Any]:
+    """Close and post, once an hour, or when prices, people or the rest of the policy were loaded `anew`; what was done.
+
+    Raises WarehouseError, RegistryError.
+    """
+    known = registry.get(LOADED, "books")
+    if not anew and known is not None and now - datetime.fromisoformat(known.fields["at"]) < _EVERY:
+        return {"closed": [], "adjustments": 0}
+    closed = [month.isoformat() for month in close(warehouse, now, close_day)]
+    adjustments = post(warehouse, true_ups, now)
+    registry.put(LOADED, "books", {"at": now.isoformat()}, ANY)
+    return {"closed": closed, "adjustments": adjustments}
 
 
 def closable_before(now: datetime, close_day: int) -> date:

@@ -1,33 +1,42 @@
-"""One tick: load what changed, roll up, close months, see what was spent, tell people once what they should know."""
+"""One tick: load what changed, roll up, close months, judge every budget, tell the gateways and people what follows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from governance.budgets import Standing, month_of, standing
-from governance.messages import Channel, budget_message
-from governance.policy import Policy, admins, read_policy
+from governance import gate, keys, raises
+from governance.keys import KeyRecord
+from governance.messages import Channel
+from governance.policy import read_policy_once
 from governance.registry import Registry
 from governance.warehouse import Warehouse
 
-from . import months, unpriced
+from . import audit_shipping, delivered, freshness, notices, operator_alerts, pruning, raise_alerts, unpriced
+from .anomalies import anomalies
+from .budget_alerts import Readers
+from .digests import digests
+from .freshness import Freshness
+from .judgement import Judged, judge
+from .key_upkeep import upkeep
+from .months import keep_books
 from .outbox import Delivery, Outbox
 from .reference import load_reference
 from .rollup import refresh_rollup
-from .spending import spending_in
+from .spending import Spending, spending_at
 
-
-class StaleData(Exception):
-    """There is something to tell, but the data is too old to tell it by."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Room:
-    """What a tick works with. `clock` gives the time in UTC."""
+    """What a tick works with. `clock` gives the time in UTC. `stale_after_s`: the age of the newest row from which
+    nothing is judged where no gateway ever told what it sent."""
 
     warehouse: Warehouse
     registry: Registry
@@ -42,55 +51,80 @@ class Room:
 def tick(room: Room) -> dict[str, Any]:
     """Do what is to be done now; what was done, in plain numbers. Safe to run at any time, any number at once.
 
-    Raises PolicyError, WarehouseError, RegistryError and StaleData: then nothing was sent that would not be sent again.
+    Raises PolicyError, WarehouseError and RegistryError: then the next tick does what is left.
     """
-    now = room.clock()
-    policy, period = read_policy(room.policy_dir), month_of(now)
-    loaded = load_reference(room.warehouse, room.registry, policy, now)
-    rolled = refresh_rollup(room.warehouse, room.registry, now)
-    closed = months.close(room.warehouse, now, room.close_day)
-    adjusted = months.post(room.warehouse, policy.adjustments, now)
-    spending = spending_in(room.warehouse, period)
-    stood = [standing(budget, spending.of(budget), now) for budget in policy.budgets]
-    outbox = Outbox(room.registry, room.clock)
-    unknown = outbox.due(unpriced.EVER, _unpriced(room, policy, now))
-    due = outbox.due(period.key, _deliveries(stood, policy, room, now))
-    age_s = spending.age_s(now)
-    if due and (age_s is None or age_s > room.stale_after_s):
-        outbox.send(unknown)
-        raise StaleData(f"{len(due)} alerts wait for newer data; the newest row came in {age_s or 0:.0f} s ago")
-    outcome = outbox.send([*due, *unknown])
-    return {
-        "period": period.key,
-        "loaded": loaded,
-        "rolled_up": [day.isoformat() for day in rolled],
-        "closed": [month.isoformat() for month in closed],
-        "adjustments": adjusted,
-        "newest_received_at": spending.newest_received_at and spending.newest_received_at.isoformat(),
-        "budgets": [{"budget": s.budget.key, "status": s.status, "crossed": list(s.crossed)} for s in stood],
-        **{name: outcome[name] for name in ("sent", "failed", "waiting", "elsewhere")},
+    now, warehouse, registry = room.clock(), room.warehouse, room.registry
+    policy = read_policy_once(room.policy_dir)
+    done: dict[str, Any] = {
+        "loaded": load_reference(warehouse, registry, policy, now),
+        "rolled_up": [day.isoformat() for day in refresh_rollup(warehouse, registry, now)],
+    }
+    done |= keep_books(warehouse, registry, policy.adjustments, now, room.close_day, anew=bool(done["loaded"]))
+    documents = registry.find(keys.COLLECTION)
+    known = [KeyRecord.model_validate(document.fields) for document in documents]  # what a revoked one spent is spent
+    zone = policy.company.zone
+    today = now.astimezone(zone).date()
+    readers = Readers(policy, {key.key_id: key for key in known}, room.channels, room.dashboard_url, today)
+    spending = spending_at(
+        warehouse,
+        now,
+        zone,
+        persons=any(budget.scope == "person" for budget in policy.budgets),
+        keys=any(key.budget or key.tags for key in known),
+    )
+    seen = _freshness(room, readers, spending, now)
+    outbox = Outbox(registry, room.clock)
+    operators = policy.operators(today)
+    sent = _send(outbox, operator_alerts.deliveries(seen, operators, room.channels, room.dashboard_url))
+    judged = _judged(room, readers, known, spending, seen, now)
+    kept = upkeep(
+        warehouse,
+        registry,
+        policy,
+        documents,
+        now,
+        stale=seen.stale,
+        dashboard_url=room.dashboard_url,
+        records=known,
+    )
+    said = list(kept.notices)
+    if not seen.stale:
+        said += anomalies(warehouse, registry, policy, kept.keys, now, room.dashboard_url)
+        said += digests(warehouse, policy, judged.stood, now, dashboard_url=room.dashboard_url)
+    models = unpriced.deliveries(
+        unpriced.unpriced(warehouse), policy.finance(today) or operators, room.channels, room.dashboard_url
+    )
+    sent += _send(outbox, [*judged.deliveries, *notices.deliveries(said, room.channels), *models])
+    pruning.prune(registry, now)
+    audited, _ = audit_shipping.ship(warehouse, registry), delivered.ship(warehouse, registry)
+    newest = spending.newest_received_at
+    return done | {
+        **judged.counts,
+        "keys": {"left": kept.left, "held_back": kept.held_back, "idle": kept.told_idle, "disabled": kept.disabled},
+        "stale": seen.stale,
+        "newest_received_at": newest and newest.isoformat(),
+        "audited": audited,
+        **{name: sent[name] for name in ("sent", "failed", "unreachable", "waiting", "elsewhere")},
     }
 
 
-def _unpriced(room: Room, policy: Policy, now: datetime) -> list[Delivery]:
-    """What there is to say of models without a price, to those who can give them one."""
-    today = now.date()
-    finance = tuple(person.email for person in policy.people if person.role == "finance" and person.is_here(today))
-    models = unpriced.unpriced(room.warehouse)
-    return list(unpriced.deliveries(models, finance or admins(policy.people, today), room.channels, room.dashboard_url))
+def _freshness(room: Room, readers: Readers, spending: Spending, now: datetime) -> Freshness:
+    limit = timedelta(minutes=readers.policy.company.alerts.stale_after_minutes)
+    age_limit = timedelta(seconds=room.stale_after_s)
+    return freshness.freshness(room.registry, spending.newest_received_at, now, limit, age_limit)
 
 
-def _deliveries(stood: Sequence[Standing], policy: Policy, room: Room, now: datetime) -> list[Delivery]:
-    """Every crossed threshold of every budget, by every channel."""
-    return [
-        Delivery(
-            s.budget.key,
-            s.period.key,
-            threshold,
-            channel,
-            budget_message(s, threshold, policy.whom_to_tell(s.budget, now.date()), room.dashboard_url),
-        )
-        for s in stood
-        for threshold in s.crossed
-        for channel in room.channels
-    ]
+def _judged(
+    room: Room, readers: Readers, known: Sequence[KeyRecord], spending: Spending, seen: Freshness, now: datetime
+) -> Judged:
+    """Where every budget stands; by late data nothing is judged, and the gateways are told so. Raises go on."""
+    if not seen.stale:
+        return judge(room.warehouse, room.registry, readers, known, spending, now)
+    log.warning("the data is too old to judge budgets by", extra={"newest": str(spending.newest_received_at)})
+    gate.mark_stale(room.registry, now)
+    running = {period.key for period in spending.periods.values()}
+    return Judged(deliveries=tuple(raise_alerts.deliveries(raises.of_periods(room.registry, running), readers)))
+
+
+def _send(outbox: Outbox, deliveries: Iterable[Delivery]) -> Counter[str]:
+    return outbox.send(outbox.due(deliveries))

@@ -1,7 +1,7 @@
 -- Grain: one row per day (UTC), team, key_kind, tool, provider, model and billing_mode.
--- What was spent each day, by team and never by person. Teams as they were at the time, small ones too: for budgets and
--- alerts. Pages read group_daily_cost. used_calls are those that used tokens; copies counts every stored copy of the
--- calls; fallback_cost_usd is the part of list_cost_usd that the price book does not know the model of.
+-- What was spent each day, by team and never by person. Teams as they were at the time, small ones too: for digests
+-- and what is odd. Pages read group_daily_cost. used_calls are those that used tokens; copies counts every stored copy of
+-- the calls; fallback_cost_usd is the part of list_cost_usd that the price book does not know the model of.
 SELECT
   day,
   team,

@@ -143,6 +143,7 @@ SELECT
   web_searches,
   provider_cost_usd,
   raw_usage,
+  network,
   received_at,
   day,
   cost_usd,
