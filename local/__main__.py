@@ -22,6 +22,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("--proxy-port", type=int, default=4000, help="the gateway's; the next free one if taken")
         command.add_argument("--dashboard-port", type=int, default=8501, help="likewise")
         command.add_argument("--policy", type=Path, default=ROOT / "policy", help="the folder with people and budgets")
+        command.add_argument("--person", default=os.environ.get("TALLY_PERSON"), help="e-mail of who looks and asks")
         command.add_argument("--tick-s", type=float, default=60.0, help="seconds between two ticks of the scheduler")
         command.add_argument("-v", "--verbose", action="store_true", help="every log on the screen, merged")
     demo.add_argument("--no-history", action="store_true", help="without the ninety days that lie behind")
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             traffic_per_minute=given.per_minute if demo and not given.no_traffic else 0.0,
             tick_s=given.tick_s,
             echo=given.verbose,
-            person=os.environ.get("TALLY_PERSON"),
+            person=given.person,
             env_file=None if demo else given.env_file.resolve(),
         )
         try:

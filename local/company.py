@@ -8,9 +8,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from random import Random
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from governance.events import Route
 from governance.policy import Person
@@ -180,11 +180,30 @@ def services(first_day: date, key_ids: Mapping[str, str]) -> list[Member]:
 
 
 SERVICES: Final = {"ci-review": "Platform", "docs-index": "Search"}  # name of the key to its team
+_SERVICE_TERMS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "ci-review": {"tags": ("project=code-review",)},
+    "docs-index": {"tags": ("project=docs-search",), "models": ("text-embedding-*",)},
+}
 
 
 def members(people: Sequence[Person], first_day: date, key_ids: Mapping[str, str]) -> list[Member]:
     """All who use a model, in the order of the file. `key_ids` by e-mail, and by name for SERVICES."""
     return [member(p, first_day, key_ids[p.email]) for p in people] + services(first_day, key_ids)
+
+
+def key_terms(people: Sequence[Person], first_day: date, now: datetime) -> dict[str, dict[str, Any]]:
+    """What the keys of the past are beside whose they are: made when they were first used, not when the demo began; a
+    lead answers for a team's service. By e-mail, and by name for SERVICES."""
+    leads = {person.team: person.email for person in reversed(people) if person.role == "lead" and not person.left_on}
+    terms: dict[str, dict[str, Any]] = {}
+    joined = {person.email: person.joined_on for person in people}
+    for who in members(people, first_day, dict.fromkeys(joined, "") | {name: name for name in SERVICES}):
+        name = who.person or who.key_id
+        began = datetime.combine(max(who.from_day, joined.get(name, date.min)), time(), UTC)
+        terms[name] = {"created_at": min(began, now)}
+        if who.person is None:
+            terms[name] |= {"owner": leads.get(who.team), **_SERVICE_TERMS[name]}
+    return terms
 
 
 def _nth_weekday(year: int, month: int, weekday: int, nth: int) -> date:

@@ -36,6 +36,7 @@ _UNTOLD: Final[dict[str, Any]] = {  # what no request of the past has
     "output_image_tokens": 0,
     "provider_cost_usd": None,
     "raw_usage": None,
+    "network": None,
 }
 _ERRORS: Final = ((429, "RateLimitError"), (529, "InternalServerError"), (500, "InternalServerError"))
 _CONTEXT_START: Final = (11.15, 0.45)  # of an agent's first turn, lognormal: system prompt, tools, the first files

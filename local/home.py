@@ -104,8 +104,15 @@ class Home:
         """The registry of this kind of run."""
         return f"sqlite:///{self.data / 'registry.sqlite'}"
 
-    def keys_of(self, people: Sequence[Person], services: Mapping[str, str], pepper: str) -> dict[str, str]:
-        """A key for each person by e-mail, and for each service by name; made and entered where there is none.
+    def keys_of(
+        self,
+        people: Sequence[Person],
+        services: Mapping[str, str],
+        pepper: str,
+        terms: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dict[str, str]:
+        """A key for each person by e-mail, and for each service by name (with its team); made and entered where there
+        is none. `terms` are further fields of KeyRecord, by the same names.
 
         The keys themselves lie in a file here, which no other kind of Tally has: a demo's requests need them.
         """
@@ -118,15 +125,15 @@ class Home:
         if missing:
             _write_private(path, known)
         for name, person, team in owners:
-            given = keys.new_record(
-                known[name],
-                pepper,
-                person=person.email if person else None,
-                team=team,
-                kind="human" if person else "service",
-                name="laptop" if person else name,
-            )
-            _enter(registry, *given, left_on=person.left_on if person else None)
+            told: dict[str, Any] = {
+                "person": person.email if person else None,
+                "team": team,
+                "kind": "human" if person else "service",
+                "name": "laptop" if person else name,
+            }
+            made = keys.new_record(known[name], pepper, **told)
+            record = made[1].model_copy(update=dict((terms or {}).get(name, {})))
+            _enter(registry, made[0], record, left_on=person.left_on if person else None)
         return {name: known[name] for name, _, _ in owners}
 
 
@@ -135,7 +142,8 @@ def _enter(registry: Any, hashed: str, record: keys.KeyRecord, left_on: Any) -> 
         return
     if left_on is not None:
         ended = datetime(left_on.year, left_on.month, left_on.day, tzinfo=UTC)
-        record = record.model_copy(update={"revoked_at": ended, "created_at": min(ended, record.created_at)})
+        began = min(ended, record.created_at)
+        record = record.model_copy(update={"revoked_at": ended, "revoked_why": "left", "created_at": began})
     try:
         registry.put(keys.COLLECTION, hashed, record.document())
     except Conflict:

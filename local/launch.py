@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +22,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from governance.keys import key_hash, key_id
 from governance.policy import Person, Policy, read_policy
 from governance.warehouse import Warehouse, open_warehouse
-from local.company import SERVICES
+from local.company import DAYS, SERVICES, key_terms
 from local.home import ROOT, Home, Kind
 from local.ledger import list_prices, prices_of
+from local.newcomer import with_person
 from local.services import ServiceFailed, Services, first_failure
 from local.stack import ADMIN_SETTINGS, DASHBOARD_PORT, PROVIDER_KEYS, PROXY_PORT, Ports, Stack, clean_environment
 
@@ -140,6 +141,10 @@ class Launch:
         keys = _provider_keys(options.env_file) if options.env_file else {}
         whose = options.person or (read_env_file(options.env_file).get("TALLY_PERSON") if options.env_file else None)
         self.person = (_someone if options.kind == "demo" else _myself)(self.policy, whose or None)
+        folder = options.policy
+        if self.policy.person(self.person.email) is None:
+            folder = with_person(options.policy, self.person, home.data / "policy")
+            self.policy = read_policy(folder)
         ports = Ports.choose(options.proxy_port, options.dashboard_port)
         for what, wished, got in (
             ("gateway", options.proxy_port, ports.proxy),
@@ -150,7 +155,7 @@ class Launch:
         traffic = options.traffic_per_minute if options.kind == "demo" else 0.0
         admin = _admin_settings(options.env_file) if options.env_file else {}
         secrets = self.home.secrets()
-        self.stack = Stack(self.home, ports, secrets, options.policy, self.person.email, keys, traffic, admin)
+        self.stack = Stack(self.home, ports, secrets, folder, self.person.email, keys, traffic, admin)
 
     async def run(self) -> None:
         """Start, tell, wait. Returns after a signal; raises ServiceFailed when a service ends by itself."""
@@ -176,7 +181,9 @@ class Launch:
     async def _serve(self, services: Services, begun: float) -> None:
         people: Sequence[Person] = self.policy.people if self.options.kind == "demo" else [self.person]
         named: Mapping[str, str] = SERVICES if self.options.kind == "demo" else {}
-        keys = self.home.keys_of(people, named, self.stack.secrets.key_pepper)
+        now = datetime.now(UTC)
+        terms = key_terms(people, now.date() - timedelta(days=DAYS), now) if self.options.history else {}
+        keys = self.home.keys_of(people, named, self.stack.secrets.key_pepper, terms)
         columns = (TextColumn("{task.description:<9}"), BarColumn(30), TextColumn("{task.fields[note]}"))
         alerts = self.stack.ports.url("alerts")
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=FIRST_TICK_S)) as http:
@@ -249,7 +256,11 @@ class Launch:
         if self.stack.simulated:
             say(f"  Provider    {run['provider_url']}   simulated; its own bill: {run['provider_url']}/bill")
         say(f"  Messages    {run['inbox_url']}   what Tally says by Slack and e-mail")
-        say(f"  Your key    [bold]{key}[/]\n")
+        say(f"  Your key    [bold]{key}[/]")
+        say("")
+        say("[bold]Your own keys and budgets[/], in another terminal:\n")
+        tally = f"TALLY_URL={run['keys_url']} TALLY_TOKEN_URL={run['token_url']} .venv/bin/python -m tally_cli usage"
+        self.screen.out(f"{tally}\n", highlight=False)
         say("[bold]Claude Code[/], in another terminal:\n")
         self.screen.out(f"ANTHROPIC_BASE_URL={proxy} ANTHROPIC_AUTH_TOKEN={key} claude\n", highlight=False)
         say("[bold]Codex[/]:\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, Final
 from local.billing import ADMIN_KEY
 from local.home import ROOT, Home, Secrets
 from local.inbox import TEAM_ID
+from local.login import AUDIENCE
 from local.services import Service, free_ports, port_near
 
 TOPIC: Final = "projects/local/topics/usage-events"
@@ -45,12 +47,13 @@ class Ports:
     bills: int
     inbox: int
     smtp: int
+    login: int
 
     @classmethod
     def choose(cls, proxy: int, dashboard: int) -> Ports:
         """The two that people type as wished for or close to it, the others wherever there is room."""
         first, second = port_near(proxy), port_near(dashboard)
-        return cls(first, second if second != first else port_near(first + 1), *free_ports(9))
+        return cls(first, second if second != first else port_near(first + 1), *free_ports(10))
 
     def url(self, name: str) -> str:
         """http://127.0.0.1:port of a service."""
@@ -85,6 +88,7 @@ class Stack:
     provider_keys: Mapping[str, str]
     traffic_per_minute: float = 0.0
     admin_settings: Mapping[str, str] = field(default_factory=dict)  # of the bills function, in a run that has any
+    login_secret: str = field(default_factory=lambda: secrets.token_urlsafe(16))
 
     @property
     def simulated(self) -> bool:
@@ -113,13 +117,14 @@ class Stack:
             "alerts_url": p.url("alerts"),
             "bills_url": p.url("bills") if self.reads_bills else None,
             "inbox_url": p.url("inbox"),
+            "token_url": f"{p.url('login')}/token/{self.login_secret}",
             "registry": self.home.registry_url,
             "pid": os.getpid(),
         }
 
     def services(self) -> list[Service]:
         """In the order of the data, the other way round: stopping goes from the last to the first."""
-        names = ["warehouse", "inbox", "provider", "ingest", "pubsub", "spool", "alerts", "bills", "keys"]
+        names = ["warehouse", "inbox", "login", "provider", "ingest", "pubsub", "spool", "alerts", "bills", "keys"]
         names += ["dashboard", "proxy"]
         absent = {"provider"} if not self.simulated else set()
         absent |= {"bills"} if not self.reads_bills else set()
@@ -136,8 +141,14 @@ class Stack:
 
     def _inbox(self) -> Service:
         given = ("--port", str(self.ports.inbox), "--smtp-port", str(self.ports.smtp))
-        people = ("--people", str(self.policy / "people.csv"))
-        return self._module("inbox", *given, *people, ready=self.ports.url("inbox"))
+        people = ("--people", str(self.policy / "people.csv"), "--interact", self.ports.url("keys"))
+        env = {"TALLY_SLACK_SIGNING_SECRET": self.secrets.slack_signing_secret}
+        return self._module("inbox", *given, *people, env=env, ready=self.ports.url("inbox"))
+
+    def _login(self) -> Service:
+        given = ("--port", str(self.ports.login), "--people", str(self.policy / "people.csv"), "--person", self.person)
+        env = {"TALLY_LOGIN_SECRET": self.login_secret}
+        return self._module("login", *given, env=env, ready=self.ports.url("login") + "/certs")
 
     def _provider(self) -> Service:
         given = ("--port", str(self.ports.provider), "--ledger", str(self.home.data / "bill.jsonl"))
@@ -169,6 +180,8 @@ class Stack:
             "TALLY_REGISTRY": self.home.registry_url,
             "TALLY_POLICY_DIR": str(self.policy),
             "TALLY_SLACK_WEBHOOK_URL": self.ports.url("inbox") + "/slack",
+            "TALLY_SLACK_BOT_TOKEN": self.secrets.slack_bot_token,
+            "TALLY_SLACK_API_URL": self.ports.url("inbox") + "/api/",
             "TALLY_SMTP_URL": f"smtp://127.0.0.1:{self.ports.smtp}",
             "TALLY_DASHBOARD_URL": self.ports.url("dashboard"),
             "THREADS": "2",
@@ -196,6 +209,8 @@ class Stack:
             "TALLY_SLACK_API_URL": self.ports.url("inbox") + "/api/",
             "TALLY_POLICY_DIR": str(self.policy),
             "TALLY_PROXY_URL": self.ports.url("proxy"),
+            "TALLY_API_AUDIENCE": AUDIENCE,
+            "TALLY_API_CERTS_URL": self.ports.url("login") + "/certs",
             "THREADS": "2",
         }
         return self._function("keys", env)
@@ -203,6 +218,7 @@ class Stack:
     def _dashboard(self) -> Service:
         env = {
             "TALLY_WAREHOUSE": self.ports.url("warehouse"),
+            "TALLY_REGISTRY": self.home.registry_url,
             "TALLY_POLICY_DIR": str(self.policy),
             "TALLY_PROXY_URL": self.ports.url("proxy"),
             "TALLY_VIEWER": self.person,
@@ -217,6 +233,7 @@ class Stack:
             "TALLY_KEY_PEPPER": self.secrets.key_pepper,
             "TALLY_TOPIC": TOPIC,
             "TALLY_SPILL": str(self.home.data / "spill.jsonl"),
+            "TALLY_POLICY_DIR": str(self.policy),
             "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{self.ports.pubsub}",
             "LITELLM_MASTER_KEY": f"sk-{self.secrets.litellm_master_key}",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -233,7 +250,7 @@ class Stack:
             }
         # LiteLLM takes the longest to load, so it waits for nobody: what it needs is there before it asks.
         argv = (sys.executable, "-m", "uvicorn", "proxy_service.main:app", "--host", "127.0.0.1")
-        given = ("--port", str(self.ports.proxy), "--no-access-log", "--log-level", "warning")
+        given = ("--port", str(self.ports.proxy), "--no-access-log", "--no-proxy-headers", "--log-level", "warning")
         return Service("proxy", (*argv, *given), env, self.ports.url("proxy") + "/health/liveliness")
 
     def _traffic(self) -> Service:

@@ -144,7 +144,8 @@ def main() -> None:
     today = datetime.now(UTC).date()
     here = [p for p in read_people(given.people) if p.is_here(today) and p.email != given.but and p.email in keys]
     company = members(here, today - timedelta(days=DAYS), dict.fromkeys(keys, ""))
-    asking = [(m, keys[m.person or m.key_id]) for m in company if m.person and m.from_day <= today]
+    # Those who dropped the agents after the pilot leave them alone: a key that nobody uses is to be seen, too.
+    asking = [(m, keys[m.person]) for m in company if m.person and m.from_day <= today and not m.pilot]
     asyncio.run(trickle(Addresses(given.proxy, given.provider), asking, given.per_minute))
 
 

@@ -4,6 +4,7 @@ app         what is served: the door, and behind it the pages
 door        who is let in at all, page and websocket
 identity    who is looking
 queries     everything a page asks of the warehouse and the policy
+acts        the audit log, for admins
 figures     what a page states, computed from rows: pure
 health      the same for Data health
 books       the same for Statements

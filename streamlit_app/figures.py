@@ -9,7 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from governance import budgets
+from governance import periods
+from governance.periods import period_of, working_days
+from governance.standings import forecast as forecast_of
 
 Row = Mapping[str, Any]
 State = Literal["On track", "At risk", "Over", "No budget"]
@@ -143,26 +145,26 @@ def standing(shown_as: str, people: int | None, rows: Sequence[Row], budget: Dec
     """The standing of one group from its days, `day` and `cost_usd`, of this month and the trend before."""
     month = by_day(rows, "cost_usd", today.replace(day=1), today)
     spent = sum((amount for _, amount in month), Decimal(0))
-    forecast = budgets.forecast(spent, _budget_month(today), today)
+    forecast = forecast_of(spent, _budget_month(today), today)
     trend = weekly_mean(rows, "cost_usd", today - timedelta(days=TREND_DAYS - 1), today)
     turns_on = None if budget is None else _turn(month, forecast, budget, today)
     return Standing(shown_as, people, trend, spent, forecast, budget, turns_on)
 
 
-def _budget_month(today: date) -> budgets.Period:
-    return budgets.month_of(datetime(today.year, today.month, today.day, tzinfo=UTC))
+def _budget_month(today: date) -> periods.Period:
+    return period_of("month", datetime(today.year, today.month, today.day, tzinfo=UTC))
 
 
 def _ahead(spent: Decimal, forecast: Decimal | None, today: date) -> list[tuple[date, Decimal]]:
     """What will have been spent at the end of each day to come: working days carry it, weekends are flat."""
     end = month_end(today)
-    to_come = budgets.working_days(today + timedelta(days=1), end + timedelta(days=1))
+    to_come = working_days(today + timedelta(days=1), end + timedelta(days=1))
     if forecast is None:
         return []
     points = []
     for n in range(1, (end - today).days + 1):
         day = today + timedelta(days=n)
-        done = budgets.working_days(today + timedelta(days=1), day + timedelta(days=1))
+        done = working_days(today + timedelta(days=1), day + timedelta(days=1))
         points.append((day, spent + (forecast - spent) * done / to_come if to_come else spent))
     return points
 

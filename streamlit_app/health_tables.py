@@ -13,6 +13,7 @@ from streamlit_app.figures import Row
 from streamlit_app.tables import PRICES, draw
 
 _STATUS = {"ok": "✓ Pass", "warn": "▲ Warning", "fail": "✕ Fail", "none": "Nothing yet"}
+_CHANNELS = {"slack": "Slack", "mail": "E-mail", "webhook": "Webhook"}
 _PROVIDERS = {"anthropic": "Anthropic", "openai": "OpenAI", "openrouter": "OpenRouter", "moonshot": "Moonshot"}
 
 
@@ -80,6 +81,35 @@ def unattributed(rows: Sequence[Row], today: date) -> None:
         tool=TextColumn("Tool"),
         calls=NumberColumn("Calls", format="localized", width="small"),
         last=TextColumn("Last", width="small"),
+    )
+
+
+def deliveries(rows: Sequence[Row], today: date) -> None:
+    """Channels: what they took lately, and why they did not take the rest."""
+    failing = [_CHANNELS.get(row["channel"], str(row["channel"])) for row in rows if row["failing"]]
+    draw(
+        [
+            {
+                "status": [_STATUS["fail" if row["failing"] else "ok"]],
+                "channel": _CHANNELS.get(row["channel"], row["channel"]),
+                "sent": int(row["sent"]),
+                "last": wording.day_seen(row["last_sent_at"].date(), today) if row["last_sent_at"] else wording.NOTHING,
+                "unreachable": int(row["unreachable"]),
+                "failed": int(row["failed_24h"]),
+                "reason": row["last_reason"] or wording.NOTHING,
+            }
+            for row in rows
+        ],
+        alt=f"{len(rows)} channels; failing now: {', '.join(failing) or 'none'}",
+        status=MultiselectColumn("Status", options=list(_STATUS.values()), color=["green", "orange", "red", "gray"]),
+        channel=TextColumn("Channel"),
+        sent=NumberColumn("Sent", format="localized", width="small"),
+        last=TextColumn("Last sent", width="small"),
+        unreachable=NumberColumn(
+            "Unknown", format="localized", width="small", help="Attempts to tell people whom the channel does not know."
+        ),
+        failed=NumberColumn("Failed, 24 hours", format="localized", width="small"),
+        reason=TextColumn("Last failure", width="large"),
     )
 
 

@@ -90,6 +90,9 @@ UNATTRIBUTED = (
     "SELECT reason, tool, SUM(calls) AS calls, MAX(day) AS last_day FROM tally.data_unattributed GROUP BY reason, tool"
 )
 UNPRICED = "SELECT provider, model, price_source, first_day, last_day, calls, list_cost_usd FROM tally.unpriced_models"
+DELIVERIES = """
+SELECT channel, sent, failed, unreachable, failed_24h, last_sent_at, last_failed_at, last_reason, failing
+FROM tally.data_deliveries"""
 BY_ROUTE = """
 SELECT provider, model, route, calls, compared_calls, counted_share, ours_usd, gateway_usd, difference_usd
 FROM tally.data_by_route"""
@@ -318,6 +321,11 @@ def unpriced() -> list[Row]:
     return sorted(_shared(UNPRICED, {}), key=lambda row: -row["list_cost_usd"])
 
 
+def deliveries() -> list[Row]:
+    """Whether messages get out, by channel, those that fail first."""
+    return sorted(_shared(DELIVERIES, {}), key=lambda row: (not row["failing"], row["channel"]))
+
+
 def by_route() -> list[Row]:
     """Ours against the gateway's figure by provider, model and route, the dearest first."""
     return sorted(_shared(BY_ROUTE, {}), key=lambda row: -row["ours_usd"])
@@ -374,7 +382,8 @@ def budgets(grouped: list[Row]) -> Budgets:
 
 def fold_budgets(listed: tuple[Budget, ...], grouped: list[Row], fault: str | None = None) -> Budgets:
     """The policy's budgets summed over the groups that pages show."""
-    by_team = {budget.name: budget.amount_usd for budget in listed if budget.scope == "team"}
+    monthly = [budget for budget in listed if budget.period == "month"]
+    by_team = {budget.name: budget.amount_usd for budget in monthly if budget.scope == "team"}
     teams: dict[str, list[str]] = {}
     for row in grouped:
         teams.setdefault(row["shown_as"], []).append(row["team"])
@@ -383,7 +392,7 @@ def fold_budgets(listed: tuple[Budget, ...], grouped: list[Row], fault: str | No
         for shown_as, members in teams.items()
         if all(team in by_team for team in members)
     }
-    whole = next((budget.amount_usd for budget in listed if budget.scope == "company"), None)
+    whole = next((budget.amount_usd for budget in monthly if budget.scope == "company"), None)
     if whole is None and teams and len(by_group) == len(teams):
         whole = sum(by_group.values(), Decimal(0))
     return Budgets(whole, by_group, fault)

@@ -80,7 +80,7 @@ def _of_budget(group: Standing) -> float | None:
 
 def teams_csv(standings: Sequence[Standing]) -> str:
     """What the table of teams shows, for a spreadsheet."""
-    return _csv(
+    return as_csv(
         [
             {
                 "team": group.shown_as,
@@ -196,10 +196,11 @@ def _figures_from(row: Row) -> str:
 
 def my_csv(rows: Sequence[Row]) -> str:
     """One's own days, exact, for a spreadsheet."""
-    return _csv(rows)
+    return as_csv(rows)
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[Row]) -> str:
+    """Rows for a spreadsheet; nothing in them becomes a formula."""
     out = io.StringIO()
     if rows:
         writer = csv.DictWriter(out, list(rows[0]))

@@ -11,12 +11,23 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-Part = Literal["java", "chromium", "npm", "bqemulator", "focus"]
+# A loaded machine draws examples slowly; how fast is no claim of ours.
+settings.register_profile("tally", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tally")
+
+Part = Literal["java", "chromium", "npm", "bqemulator", "focus", "tmux"]
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else LiteLLM fetches its price list when imported
 TOOLS = ROOT / ".tally" / "tools"  # what `make check` installs for the tests alone
 T = TypeVar("T")
+
+
+def documents() -> list[Path]:
+    """Every page of documentation in this repository."""
+    found = sorted(ROOT.rglob("*.md"))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)]
 
 
 def _chromium() -> str | None:
@@ -33,6 +44,7 @@ _FOUND: dict[Part, tuple[Callable[[], object], str]] = {
         lambda: (TOOLS / "agents/node_modules/.bin/claude").exists(),
         "no coding agents here (make agents, with npm)",
     ),
+    "tmux": (lambda: shutil.which("tmux"), "no tmux on the path"),
     "bqemulator": (
         lambda: (TOOLS / "bqemulator" / "bin" / "bqemulator").exists(),
         "no BigQuery emulator (make emulators)",

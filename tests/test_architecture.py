@@ -12,9 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from functions.alerts.blocks import BLOCKS
+from functions.alerts.delivered import WAITING
+from functions.alerts.key_tables import USAGE
+from functions.alerts.outbox import SENT
+from functions.alerts.reference import LOADED
+from functions.alerts.usual_days import USUAL
+from functions.keys.door import REQUESTS
+from governance import audit, gate, keys, raises
 from governance.events import UsageEvent
 from local.lock import FILES, INDEX
-from tests.conftest import ROOT
+from tests.conftest import ROOT, documents
 
 ROOMS = (
     "governance",
@@ -24,6 +32,7 @@ ROOMS = (
     "functions/bills",
     "functions/keys",
     "streamlit_app",
+    "tally_cli",
 )
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 VIEWS = sorted((ROOT / "sql/views").glob("*.sql"))
@@ -54,7 +63,7 @@ def tracked() -> list[Path]:
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_itself_and_governance_only(room: str) -> None:
     own = room.replace("/", ".")
-    ours = {"governance", "proxy_service", "functions", "streamlit_app", "local", "tests", "bench"}
+    ours = {"governance", "proxy_service", "functions", "streamlit_app", "tally_cli", "local", "tests", "bench"}
     for path in modules(room):
         for name in imported(path):
             if name.split(".")[0] in ours and room != "governance":
@@ -99,8 +108,10 @@ def test_no_module_is_long_and_each_says_what_it_is_for() -> None:
 def test_only_settings_reads_the_environment() -> None:
     for room in ROOMS:
         for path in modules(room):
-            # proxy_service/main.py sets LiteLLM's own switches before LiteLLM is imported: it has no other door.
-            if path.relative_to(ROOT).as_posix() in ("governance/settings.py", "proxy_service/main.py"):
+            # proxy_service/main.py sets LiteLLM's own switches before LiteLLM is imported: it has no other door. The
+            # command line runs without pydantic, so it reads its few variables itself, in one place too.
+            own = ("governance/settings.py", "proxy_service/main.py", "tally_cli/configuration.py")
+            if path.relative_to(ROOT).as_posix() in own:
                 continue
             assert not re.search(r"os\.(environ\b(?!/)|getenv)", path.read_text()), path.relative_to(ROOT)
 
@@ -137,6 +148,45 @@ def test_every_view_says_its_grain_and_what_it_is(path: Path) -> None:
     assert re.match(r"-- Grain: one row\b.*\.$", first), path.name
     assert re.match(r"-- .{18}", second), path.name
     assert "SELECT *\nFROM tally" not in path.read_text(), f"{path.name} names its columns"
+
+
+def test_every_room_stands_in_the_readme() -> None:
+    listed = re.findall(r"^\| `([\w/]+)/` \|", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert set(ROOMS) <= set(listed)
+    assert [room for room in listed if not (ROOT / room).is_dir()] == []
+
+
+@pytest.mark.parametrize("room", ["governance", "proxy_service", "streamlit_app"])
+def test_the_map_of_a_room_names_each_of_its_modules(room: str) -> None:
+    named = set(re.findall(r"\w+", ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text())) or ""))
+    assert {path.stem for path in (ROOT / room).glob("[!_]*.py")} <= named
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def test_no_link_and_no_path_of_a_page_leads_nowhere() -> None:
+    top = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    for page in documents():
+        text = page.read_text()
+        for target, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", text):
+            found = page.parent / target if target else page
+            assert found.exists(), f"{page.relative_to(ROOT)} links to {target}"
+            headings = re.findall(r"^#+ (.+)$", found.read_text(), flags=re.MULTILINE) if anchor else []
+            assert not anchor or anchor in map(slug, headings), f"{page.relative_to(ROOT)} links to #{anchor}"
+        for path in re.findall(r"`([\w.-]+/[\w./-]*)`", text):
+            assert path.split("/")[0] not in top or (ROOT / path).exists(), f"{page.relative_to(ROOT)} names {path}"
+
+
+def test_every_collection_of_the_registry_stands_on_the_page_about_budgets() -> None:
+    used = {
+        keys.COLLECTION, gate.GATE, gate.GATEWAYS, raises.COLLECTION, audit.AUDIT, SENT, WAITING, BLOCKS, LOADED, USUAL,
+        USAGE, REQUESTS,
+    }  # fmt: skip
+    rows = (ROOT / "docs/budgets.md").read_text().partition("## Where it stands")[2]
+    assert set(re.findall(r"^\| `(\w+)` \|", rows, flags=re.MULTILINE)) == used
 
 
 def test_no_tracked_file_names_a_package_index_or_holds_a_secret() -> None:

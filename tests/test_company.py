@@ -15,7 +15,18 @@ from governance.events import UsageEvent
 from governance.policy import Person, read_people
 from governance.warehouse import open_warehouse
 from local.billed_history import BYPASSED, MISPRICED, MISPRICED_FACTOR, bill_rows
-from local.company import DAYS, LAUNCH_DAY, PILOT_DAY, PILOT_TEAM, PILOT_WEEKS, PREVIEW, SERVICES, is_holiday, members
+from local.company import (
+    DAYS,
+    LAUNCH_DAY,
+    PILOT_DAY,
+    PILOT_TEAM,
+    PILOT_WEEKS,
+    PREVIEW,
+    SERVICES,
+    is_holiday,
+    key_terms,
+    members,
+)
 from local.history import draw_day, missing, seed
 from local.ledger import Ledger
 from tests.conftest import ROOT
@@ -137,6 +148,32 @@ def test_several_tools_and_two_services_are_seen(past: list[Row]) -> None:
     assert {"claude-code", "codex", "kimi-code", "openai-sdk", "anthropic-sdk"} == {row["tool"] for row in past}
     assert {row["key_id"] for row in past if row["key_kind"] == "service"} == set(SERVICES)
     assert all((row["person"] is None) == (row["key_kind"] == "service") for row in past)
+
+
+def test_a_key_is_as_old_as_its_use_and_somebody_answers_for_a_services(past: list[Row]) -> None:
+    terms = key_terms(PEOPLE, FIRST, NOW)
+    assert terms.keys() == {person.email for person in PEOPLE} | SERVICES.keys()
+    first: dict[str, datetime] = {}
+    for row in past:
+        first.setdefault(row["person"] or row["key_id"], row["occurred_at"])
+    assert all(terms[name]["created_at"] <= at for name, at in first.items())
+    never = [name for name in terms.keys() - first.keys() if not left(name)]
+    assert never
+    assert all(NOW - terms[name]["created_at"] < timedelta(days=30) for name in never)  # none of them is idle
+    leads = {person.email: person.team for person in PEOPLE if person.role == "lead"}
+    assert {name: leads[terms[name]["owner"]] for name in SERVICES} == SERVICES
+    assert all(terms[name]["tags"] for name in SERVICES)
+
+
+def left(email: str) -> bool:
+    return any(person.left_on is not None for person in PEOPLE if person.email == email)
+
+
+def test_nobodys_key_is_idle_in_the_beginning_but_of_some_who_dropped_the_pilot(past: list[Row]) -> None:
+    used = {row["person"]: row["occurred_at"] for row in past if row["person"]}
+    quiet = [email for email, at in used.items() if NOW - at > timedelta(days=30) and not left(email)]
+    assert {person.team for person in PEOPLE if person.email in quiet} == {PILOT_TEAM}
+    assert 1 <= len(quiet) <= 6
 
 
 def test_a_day_is_the_same_each_time_it_is_drawn() -> None:

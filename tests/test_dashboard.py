@@ -407,7 +407,9 @@ def test_data_health_states_every_check_with_its_rule(open_page: Open, troubled:
         "Gap to the bill",
     ]
     checks = table(at, "rule").set_index("name")
-    assert len(checks) == 13
+    assert len(checks) == 14
+    assert checks.loc["Alerts arrive", "status"] == ["✕ Fail"]
+    assert checks.loc["Alerts arrive", "result"] == "1\N{NO-BREAK SPACE}channel"
     assert checks.loc["In the price book", "status"] == ["▲ Warning"]
     assert checks.loc["Priced at all", "status"] == ["✓ Pass"]
     assert checks["rule"].str.endswith(".").all()
@@ -657,7 +659,7 @@ def test_a_new_key_of_iap_is_learnt_and_garbage_asks_for_none(iap: Iap, monkeypa
         with pytest.raises(identity.NotAllowed):
             verifier.check("garbage")
     assert iap.asked == 1
-    monkeypatch.setattr(identity, "_REFETCH_S", 0)
+    monkeypatch.setattr("governance.identity._REFETCH_S", 0)
     assert verifier.check(iap.sign())[0] == company.ADA
 
 

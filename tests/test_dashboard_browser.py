@@ -138,10 +138,10 @@ def test_my_usage_is_drawn(served: Served, chromium: Any, scheme: str) -> None:
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_data_health_is_drawn(served: Served, chromium: Any, scheme: str) -> None:
-    with opened(chromium, f"{served.url}/data_health", scheme=scheme, size=DESKTOP | {"height": 2900}) as page:
-        drawn(page, charts=2, tables=7)
+    with opened(chromium, f"{served.url}/data_health", scheme=scheme, size=DESKTOP | {"height": 3100}) as page:
+        drawn(page, charts=2, tables=8)
         assert page.locator("[data-testid=stMetric]").count() == 5
-        assert page.get_by_text("10 of 13 checks pass").is_visible()
+        assert page.get_by_text("10 of 14 checks pass").is_visible()
         picture(page, f"data-health-{scheme}")
 
 

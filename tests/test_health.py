@@ -147,7 +147,7 @@ def test_a_warehouse_without_faults_passes_every_check(warehouse: DuckDBWarehous
     found = checks(warehouse)
     assert min(found.values(), key=lambda row: row["place"])["name"] == "Fresh"
     warned = {name: row["status"] for name, row in found.items() if row["status"] != "ok"}
-    assert warned == {"As the gateway says": "warn", "As the bill says": "none"}  # of the second it had no figure
+    assert warned == {"As the gateway says": "warn", "As the bill says": "none", "Alerts arrive": "none"}
 
 
 def test_an_empty_warehouse_has_nothing_to_look_at(warehouse: DuckDBWarehouse) -> None:
@@ -207,6 +207,57 @@ def test_the_bill_has_its_check(warehouse: DuckDBWarehouse) -> None:
     value, said = status(warehouse, "As the bill says")
     assert said == "fail"
     assert value == pytest.approx(0.1)  # 0.0005 of 0.005
+
+
+# deliveries
+
+
+def attempt(number: int, state: str, ago: timedelta, channel: str = "mail", **fields: Any) -> Row:
+    """One attempt at the same message."""
+    row: Row = {
+        "delivery_id": f"d-{channel}", "about": "company-month", "period": "2026-11", "threshold": 80,
+        "audience_kind": "all", "channel": channel, "state": state, "attempt": number,
+        "reason": None if state == "sent" else f"answered {500 + number}", "tried_at": NOW - ago,
+    }  # fmt: skip
+    return row | fields
+
+
+def test_a_channel_fails_until_it_has_taken_a_message_again(warehouse: DuckDBWarehouse) -> None:
+    hour = timedelta(hours=1)
+    warehouse.append("deliveries", [attempt(1, "failed", 30 * hour), attempt(2, "failed", 2 * hour)] * 2)
+    assert status(warehouse, "Alerts arrive") == (1.0, "fail")
+    (row,) = warehouse.query("SELECT * FROM tally.data_deliveries")
+    assert row == {
+        "channel": "mail", "sent": 0, "failed": 2, "unreachable": 0, "failed_24h": 1, "last_sent_at": None,
+        "last_failed_at": NOW - 2 * hour, "last_reason": "answered 502", "failing": True,
+    }  # fmt: skip
+    assert warehouse.query("SELECT * FROM tally.alerts_sent") == []
+    warehouse.append("deliveries", [attempt(3, "sent", hour), attempt(9, "unreachable", 0 * hour, about="other")])
+    assert status(warehouse, "Alerts arrive") == (0.0, "ok")
+    (row,) = warehouse.query("SELECT failing, last_sent_at, unreachable FROM tally.data_deliveries")
+    assert row == {"failing": False, "last_sent_at": NOW - hour, "unreachable": 1}
+
+
+def test_a_message_is_one_row_by_channel_however_many_heard_it(warehouse: DuckDBWarehouse) -> None:
+    minute = timedelta(minutes=1)
+    sent = [
+        attempt(1, "failed", 9 * minute, delivery_id="lead"),
+        attempt(2, "sent", 8 * minute, delivery_id="lead"),
+        attempt(1, "sent", 7 * minute, delivery_id="person"),
+        attempt(1, "sent", 7 * minute, "slack"),
+    ]
+    warehouse.append("deliveries", sent + sent[1:2])
+    said = warehouse.query("SELECT channel, audiences, attempts, first_at, last_at FROM tally.alerts_sent")
+    assert sorted(said, key=lambda row: row["channel"]) == [
+        {
+            "channel": "mail",
+            "audiences": 2,
+            "attempts": 3,
+            "first_at": NOW - 8 * minute,
+            "last_at": NOW - 7 * minute,
+        },
+        {"channel": "slack", "audiences": 1, "attempts": 1, "first_at": NOW - 7 * minute, "last_at": NOW - 7 * minute},
+    ]
 
 
 # group_chargeback

@@ -11,25 +11,23 @@ import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from smtplib import SMTP
 from typing import Any
 
-import aiohttp
 import psutil
 import pytest
 import requests
-from aiohttp import web
 
+from functions.alerts.key_upkeep import has_left
 from governance import keys
-from governance.policy import Person, read_people
+from governance.policy import Person, read_policy
 from governance.registry import open_registry
-from local import inbox
 from local.home import AlreadyRunning, Home, NotRunning, read_run
 from local.launch import read_env_file
+from local.newcomer import with_person
 from local.services import Service, ServiceFailed, Services, free_ports, port_near
 from local.sql import json_line
 from local.stack import Ports, clean_environment
@@ -153,8 +151,13 @@ def test_one_tally_at_a_time_runs_from_a_folder(home: Home) -> None:
 def test_keys_are_minted_once_and_those_of_who_left_are_revoked(home: Home) -> None:
     here = Person(email="here@example.com", name="H", team="T", role="engineer", joined_on=date(2020, 1, 1))
     gone = here.model_copy(update={"email": "gone@example.com", "left_on": date(2026, 1, 1)})
-    minted = home.keys_of([here, gone], {"ci": "T"}, "pepper")
-    assert home.keys_of([here, gone], {"ci": "T"}, "pepper") == minted
+    since = datetime(2025, 6, 1, tzinfo=UTC)
+    terms: dict[str, dict[str, Any]] = {
+        "gone@example.com": {"created_at": since},
+        "ci": {"owner": "here@example.com", "tags": ("project=x",)},
+    }
+    minted = home.keys_of([here, gone], {"ci": "T"}, "pepper", terms)
+    assert home.keys_of([here, gone], {"ci": "T"}, "pepper", terms) == minted
     registry, now = open_registry(home.registry_url), datetime.now(UTC)
     records = {}
     for name, key in minted.items():
@@ -162,8 +165,23 @@ def test_keys_are_minted_once_and_those_of_who_left_are_revoked(home: Home) -> N
         assert document is not None
         records[name] = keys.KeyRecord.model_validate(document.fields)
     assert records["here@example.com"].refusal(now) is None
-    assert "revoked on 1 January 2026" in str(records["gone@example.com"].refusal(now))
-    assert (records["ci"].kind, records["ci"].person) == ("service", None)
+    assert "ended with its owner's time in the company on 1 January 2026" in str(
+        records["gone@example.com"].refusal(now)
+    )
+    assert records["gone@example.com"].created_at == since
+    assert (records["ci"].kind, records["ci"].person, records["ci"].answers_for_it) == ("service", None, here.email)
+
+
+def test_whoever_is_in_nobodys_file_yet_is_no_leaver_on_her_own_laptop(tmp_path: Path) -> None:
+    me = Person(email="me@corp.example", name="Me, myself", team="Local", role="engineer", joined_on=date(2000, 1, 1))
+    for _ in range(2):  # a second start finds the first one's files
+        folder = with_person(ROOT / "policy", me, tmp_path / "policy")
+    made, company = read_policy(folder), read_policy(ROOT / "policy")
+    assert made.person(me.email) == me
+    assert made.people[:-1] == company.people
+    assert (made.budgets, made.company, made.contract) == (company.budgets, company.company, company.contract)
+    assert not has_left(me.email, made, date(2026, 11, 24))
+    assert has_left(me.email, company, date(2026, 11, 24))
 
 
 def test_an_env_file_is_read_as_people_write_it(tmp_path: Path) -> None:
@@ -183,48 +201,6 @@ def test_a_row_is_printed_with_every_digit() -> None:
     line = json_line(row)
     assert line == '{"n": 1, "usd": 0.100000000000000001, "whole": 20, "at": "2026-01-02T00:00:00+00:00"}'
     assert json.loads(line, parse_float=Decimal)["usd"] == row["usd"]
-
-
-@pytest.fixture
-async def box() -> AsyncIterator[tuple[str, int, inbox.Inbox]]:
-    held = inbox.Inbox(read_people(ROOT / "policy" / "people.csv"))
-    smtp = free_port()
-    runner = web.AppRunner(inbox.application(held, smtp))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}", smtp, held
-    await runner.cleanup()
-
-
-async def test_messages_arrive_in_the_inbox_by_webhook_and_by_mail(box: tuple[str, int, inbox.Inbox]) -> None:
-    url, smtp, held = box
-
-    def mail() -> None:
-        with SMTP("127.0.0.1", smtp, timeout=5) as client:
-            client.sendmail("tally@localhost", ["a@example.com"], "Subject: By mail\nTo: a@example.com\n\n.. dots\n")
-
-    async with aiohttp.ClientSession() as http:
-        async with http.post(url + "/slack", json={"text": "By <hook>"}) as answer:
-            assert await answer.text() == "ok"
-        async with http.post(url + "/slack", data=b"{") as answer:
-            assert answer.status == 400
-        await asyncio.to_thread(mail)
-        async with http.get(url) as answer:
-            page = await answer.text()
-    assert [channel for _, channel, _ in held.messages] == ["e-mail", "slack"]
-    assert "By mail" in page
-    assert "By &lt;hook&gt;" in page
-
-
-async def test_the_inbox_knows_the_company_as_slack_does(box: tuple[str, int, inbox.Inbox]) -> None:
-    url, _, _ = box
-    second_line = read_people(ROOT / "policy" / "people.csv")[0]
-    async with aiohttp.ClientSession() as http:
-        async with http.get(url + "/api/users.info", params={"user": "U00002"}) as answer:
-            user = (await answer.json())["user"]
-        async with http.get(url + "/api/users.info", params={"user": "U99999"}) as answer:
-            assert await answer.json() == {"ok": False, "error": "user_not_found"}
-    assert user["profile"]["email"] == second_line.email
 
 
 @pytest.fixture

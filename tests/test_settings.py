@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings
 
 from governance import settings as under_test
 from governance.settings import (
@@ -22,10 +23,23 @@ from governance.settings import (
     load,
     read_secret,
 )
-from tests.conftest import ROOT
+from tests.conftest import ROOT, documents
 
 CANARY = "cAnArY-0815"
-KINDS = [ProxySettings, IngestSettings, KeysSettings, AlertsSettings, BillsSettings, DashboardSettings]
+TITLES: dict[type[BaseSettings], str] = {
+    ProxySettings: "The gateway",
+    IngestSettings: "functions/ingest",
+    KeysSettings: "functions/keys",
+    AlertsSettings: "functions/alerts",
+    BillsSettings: "functions/bills",
+    DashboardSettings: "The dashboard",
+}
+KINDS = list(TITLES)
+# Read by the command line, by a Tally on this machine, by agents, or to find secrets: no process's settings.
+ELSEWHERE = {
+    "TALLY_PROJECT", "TALLY_URL", "TALLY_AUDIENCE", "TALLY_TOKEN", "TALLY_TOKEN_URL", "TALLY_CONFIG", "TALLY_PERSON",
+    "TALLY_HOME", "TALLY_KEY",
+}  # fmt: skip
 PROXY = {"REGISTRY": "sqlite:///tmp/r.db", "KEY_PEPPER": CANARY, "TOPIC": "projects/p/topics/t"}
 
 
@@ -65,6 +79,32 @@ def test_every_required_variable_that_is_missing_is_named_with_what_it_is_for(ki
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_setting_says_what_it_is_for(kind: type[ProxySettings]) -> None:
     assert [name for name, field in kind.model_fields.items() if not field.description] == []
+
+
+def wanted(kind: type[BaseSettings]) -> list[str]:
+    """The rows of docs/settings.md about one process."""
+    rows = []
+    for name, field in kind.model_fields.items():
+        given = "unset" if field.default in (None, "") else f"`{field.default}`"
+        default = "needed" if field.is_required() else given
+        secret = "Secret. " if "Secret" in str(field.annotation) else ""
+        rows.append(f"| `TALLY_{name.upper()}` | {default} | {secret}{field.description} |")
+    return rows
+
+
+@pytest.mark.parametrize(("kind", "title"), TITLES.items())
+def test_the_documentation_has_every_setting_of_a_process_and_no_other(kind: type[BaseSettings], title: str) -> None:
+    section = (ROOT / "docs/settings.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    assert [line for line in section.splitlines() if line.startswith("| `TALLY_")] == wanted(kind)
+
+
+def test_no_page_names_a_setting_that_nobody_reads() -> None:
+    known = {f"TALLY_{name.upper()}" for kind in KINDS for name in kind.model_fields} | ELSEWHERE
+    pages = [ROOT / ".env.example", *documents()]
+    gone = ("TALLY_KEY_DAYS", "TALLY_KEYS_PER_PERSON")  # the changelog says so
+    for path in pages:
+        named = set(re.findall(r"\bTALLY_[A-Z_]+\b", path.read_text())) - known
+        assert named <= set(gone if path.name == "CHANGELOG.md" else ()), f"{path.relative_to(ROOT)}: {named}"
 
 
 def test_a_process_stops_with_one_line_for_each_fault() -> None:

@@ -71,7 +71,7 @@ def all_checks() -> None:
         health_tables.checks(checks)
         st.caption(
             f"Looked at {wording.moment(checks[0]['looked_at'])}, over {DAYS} days where the rule says nothing else. A "
-            "warning is a figure to know of; a fail says that numbers on other pages are wrong or late."
+            "warning is a figure to know of; a fail says that numbers on other pages are wrong or late, or an alert is."
         )
 
 
@@ -134,6 +134,23 @@ def unpriced() -> None:
             "Never free: such a model costs the fallback price, or its own standard price where only the tier is "
             "unknown. What to do: write its price into `policy/prices.yaml`, or run `make prices` once it is on the "
             "public list. All requests of open months are then costed anew."
+        )
+
+
+@st.fragment(parallel=True)
+def alerts() -> None:
+    """Whether messages get out, by channel."""
+    st.subheader("Whether alerts arrive", anchor=False)
+    with states.card(tables.height(3), "deliveries"):
+        rows = queries.deliveries()
+        if not rows:
+            states.empty(f"No message was due in the last {DAYS} days.", "Nothing to do.")
+            return
+        health_tables.deliveries(rows, today)
+        st.caption(
+            f"The last {DAYS} days. A message that a channel does not take is tried again, each time later, at most an "
+            "hour: nothing is lost while a channel is down, and each message is sent once. `docs/channels.md` says how "
+            "to set channels up."
         )
 
 
@@ -204,6 +221,6 @@ with left.container(border=True, height="stretch"):
 with right.container(border=True, height="stretch"):
     unreadable()
     unattributed()
-for part in (unpriced, gateway, bill):
+for part in (unpriced, alerts, gateway, bill):
     with st.container(border=True):
         part()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from streamlit_app import identity, states, wording
+from streamlit_app import acts, identity, states, wording
 
 STATIC = Path(__file__).parents[1] / "static"
 
@@ -23,6 +23,9 @@ except identity.NotAllowed:
     states.refused()
     st.stop()
 
+system = [st.Page("data_health.py", title="Data health", icon=":material/monitor_heart:")]
+if acts.may_read(viewer.email, states.now().date()):  # for everybody else the page does not exist
+    system.append(st.Page("audit.py", title="Audit log", icon=":material/history:"))
 page = st.navigation(
     {
         "Spend": [
@@ -30,7 +33,7 @@ page = st.navigation(
             st.Page("statements.py", title="Statements", icon=":material/receipt_long:"),
         ],
         "You": [st.Page("my_usage.py", title="My usage", icon=":material/person:")],
-        "System": [st.Page("data_health.py", title="Data health", icon=":material/monitor_heart:")],
+        "System": system,
     }
 )
 with st.sidebar:
