@@ -62,6 +62,11 @@ def read_secret(given: object) -> object:
 Secret = Annotated[SecretStr, BeforeValidator(read_secret)]
 
 
+def audiences(given: str) -> list[str]:
+    """The names in a list with commas between."""
+    return [name.strip() for name in given.split(",") if name.strip()]
+
+
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="TALLY_", frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
@@ -79,7 +84,18 @@ class ProxySettings(_Settings):
     spill: str = Field("stdout", description="Where events go that the topic does not take: stdout, or a file's path.")
     key_cache_ttl_s: float = Field(3.0, gt=0, le=5, description="How long a key is trusted unasked: bounds revocation.")
     key_stale_s: float = Field(300.0, ge=0, description="How long a known key is trusted while the registry is down.")
+    forwarded_hops: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="Where a caller's address stands: 0 the socket's peer, n the n-th last entry of x-forwarded-for"
+        " (1 on Cloud Run, 2 there behind a load balancer).",
+    )
     close_grace_s: float = Field(3.0, gt=0, description="How long an ended request waits for LiteLLM's account of it.")
+    gate_poll_s: float = Field(2.0, gt=0, le=60, description="How often the gateway looks which budgets are used up.")
+    policy_dir: Path | None = Field(
+        None, description="The folder with prices.yaml, for what requests cost; unset: list prices."
+    )
 
 
 class IngestSettings(_Settings):
@@ -95,30 +111,86 @@ class KeysSettings(_Settings):
 
     registry: str = Field(description="Where keys are: firestore://project[/database] or sqlite:///path.")
     key_pepper: Secret = Field(description="The secret under which keys are hashed; the same as in the proxy.")
-    slack_signing_secret: Secret = Field(description="Slack app: Basic Information, Signing Secret.")
-    slack_bot_token: Secret = Field(description="Slack app: OAuth, Bot User Token (users:read, users:read.email).")
-    slack_team_id: str = Field(description="The Slack workspace that may ask, T….")
+    slack_signing_secret: Secret | None = Field(
+        None, description="Slack app: Basic Information, Signing Secret; unset: no Slack."
+    )
+    slack_bot_token: Secret | None = Field(
+        None,
+        description="Slack app: OAuth, Bot User Token (users:read, users:read.email, chat:write, commands).",
+    )
+    slack_team_id: str | None = Field(None, description="The Slack workspace that may ask, T….")
     slack_api_url: str = Field("https://slack.com/api/", description="Slack's Web API; a stand-in in tests.")
-    policy_dir: Path = Field(Path("policy"), description="The folder with people.csv.")
+    policy_dir: Path = Field(Path("policy"), description="The folder with people.csv and company.yaml.")
     proxy_url: str = Field(description="The gateway's address as agents must write it.")
-    key_days: int = Field(90, ge=1, le=400, description="Days until a new key expires.")
-    keys_per_person: int = Field(5, ge=1, le=50, description="Live keys one person may hold.")
+    iap_audiences: str = Field(
+        "", description="Audiences of IAP assertions that the JSON endpoint believes, comma between; unset: none."
+    )
+    iap_certs_url: str = Field(
+        "https://www.gstatic.com/iap/verify/public_key", description="Where IAP's public keys are; a stand-in in tests."
+    )
+    api_audience: str = Field(
+        "",
+        description="Audiences of Google ID tokens that the JSON endpoint believes, comma between; unset: none. "
+        "A person's own `gcloud auth print-identity-token` has 32555940559.apps.googleusercontent.com.",
+    )
+    api_certs_url: str = Field(
+        "https://www.googleapis.com/oauth2/v1/certs",
+        description="Where Google's certificates are; a stand-in in tests.",
+    )
+
+    @property
+    def has_api(self) -> bool:
+        """Whether JSON is served."""
+        return bool(audiences(self.iap_audiences) or audiences(self.api_audience))
+
+    @model_validator(mode="after")
+    def _somebody_is_served(self) -> Self:
+        slack = (self.slack_signing_secret, self.slack_bot_token, self.slack_team_id)
+        if any(slack) and not all(slack):
+            raise ValueError("Slack needs TALLY_SLACK_SIGNING_SECRET, TALLY_SLACK_BOT_TOKEN and TALLY_SLACK_TEAM_ID")
+        if not any(slack) and not self.has_api:
+            raise ValueError(
+                "set TALLY_SLACK_SIGNING_SECRET, TALLY_SLACK_BOT_TOKEN and TALLY_SLACK_TEAM_ID, or TALLY_API_AUDIENCE "
+                "or TALLY_IAP_AUDIENCES, or all of them"
+            )
+        return self
 
 
 class AlertsSettings(_Settings):
     """What the alerts function needs."""
 
     warehouse: str = Field(description="bigquery://project, or the URL of a local warehouse owner.")
-    registry: str = Field(description="Where sent alerts are remembered: firestore://… or sqlite:///….")
-    policy_dir: Path = Field(Path("policy"), description="The folder with people.csv and budgets.yaml.")
-    slack_webhook_url: Secret | None = Field(None, description="Slack-compatible incoming webhook; unset: no Slack.")
+    registry: str = Field(description="Where keys, limits and what was said are: firestore://… or sqlite:///….")
+    policy_dir: Path = Field(Path("policy"), description="The folder with all that a company edits.")
+    slack_webhook_url: Secret | None = Field(None, description="Slack-compatible incoming webhook: one shared channel.")
+    slack_bot_token: Secret | None = Field(
+        None, description="Slack app: Bot User OAuth Token (chat:write, users:read.email): people, one by one."
+    )
+    slack_channel: str = Field("", description="Where the bot says what is for all: C… or a name; unset: the webhook.")
+    slack_api_url: str = Field("https://slack.com/api/", description="Slack's Web API; a stand-in in tests.")
+    webhook_url: Secret | None = Field(None, description="A server of yours that takes alerts as signed JSON.")
+    webhook_secret: Secret | None = Field(None, description="What they are signed with: 16 characters or more.")
     smtp_url: Secret | None = Field(
         None, description="smtp://[user:password@]host[:port] or smtps://…; unset: no mail."
     )
     mail_from: str = Field("tally@localhost", description="Sender of e-mail.")
     dashboard_url: str = Field("", description="The dashboard's address, for links in messages.")
-    stale_after_s: int = Field(86400, ge=60, description="Age of the newest row from which no alert is sent.")
+    stale_after_s: int = Field(
+        86400,
+        ge=60,
+        description="Where no gateway tells what it sent: age of the newest row from which nothing is judged.",
+    )
     close_day: int = Field(5, ge=1, le=28, description="Day of the month (UTC) on which the month before is closed.")
+
+    @model_validator(mode="after")
+    def _channels_are_whole(self) -> Self:
+        if self.slack_channel and self.slack_bot_token is None:
+            raise ValueError("TALLY_SLACK_CHANNEL is where the bot speaks: set TALLY_SLACK_BOT_TOKEN too")
+        if self.slack_channel and self.slack_webhook_url is not None:
+            raise ValueError("set one of TALLY_SLACK_CHANNEL and TALLY_SLACK_WEBHOOK_URL: both are the shared place")
+        if (self.webhook_url is None) != (self.webhook_secret is None):
+            raise ValueError("set both of TALLY_WEBHOOK_URL and TALLY_WEBHOOK_SECRET, or neither")
+        return self
 
 
 class BillsSettings(_Settings):
@@ -157,8 +229,11 @@ class DashboardSettings(_Settings):
     """What the dashboard needs. Exactly one of `iap_audience` and `viewer`."""
 
     warehouse: str = Field(description="bigquery://project, or the URL of a local warehouse owner.")
-    policy_dir: Path = Field(Path("policy"), description="The folder with budgets.yaml.")
+    policy_dir: Path = Field(Path("policy"), description="The folder with people.csv and budgets.yaml.")
     proxy_url: str = Field("", description="The gateway's address, shown where agents are connected.")
+    registry: str | None = Field(
+        None, description="Where it is written down that an admin opened the audit log; unset: nowhere."
+    )
     iap_audience: str | None = Field(None, description="Audience of the IAP assertion; set in the cloud.")
     iap_certs_url: str = Field(
         "https://www.gstatic.com/iap/verify/public_key", description="Where IAP's public keys are; a stand-in in tests."
