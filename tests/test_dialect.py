@@ -79,8 +79,9 @@ def engines() -> Iterable[tuple[Reference, DuckDBWarehouse]]:
     content, reference, duck = random_company(11), Reference(), DuckDBWarehouse(":memory:")
     duck.apply_schema()
     for table in read_tables():
-        reference.add(table.name, [(field.name, field.type) for field in table.fields], content[table.name])
-        duck.append(table.name, content[table.name])
+        rows = content.get(table.name, [])
+        reference.add(table.name, [(field.name, field.type) for field in table.fields], rows)
+        duck.append(table.name, rows)
     yield reference, duck
     duck.close()
 
