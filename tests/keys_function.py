@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import functions_framework
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.serving import make_server
@@ -17,7 +16,7 @@ from werkzeug.serving import make_server
 from governance import gate
 from governance.gate import Head, Limit
 from governance.registry import Registry
-from tests.conftest import ROOT
+from tests.conftest import function_app
 
 
 @contextmanager
@@ -26,8 +25,7 @@ def serving(monkeypatch: pytest.MonkeyPatch, settings: Mapping[str, str]) -> Ite
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     before, level = list(logging.root.handlers), logging.root.level
-    source = str(ROOT / "functions/keys/main.py")
-    yield functions_framework.create_app(target="keys", source=source).test_client()  # type: ignore[no-untyped-call]
+    yield function_app("keys").test_client()
     logging.root.handlers[:], logging.root.level = before, level
 
 

@@ -19,7 +19,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import functions_framework
 import pytest
 import requests
 from aiosmtpd.controller import Controller
@@ -35,7 +34,7 @@ from governance.policy import PolicyError
 from governance.registry import ANY, Document, Registry, RegistryError, open_registry
 from governance.schema import read_tables, read_views
 from governance.warehouse import Warehouse, WarehouseError, open_warehouse
-from tests.conftest import ROOT, eventually, free_port
+from tests.conftest import ROOT, eventually, free_port, function_app
 from tests.googlesql import Reference
 from tests.warehouse_rows import event_row, price_rows
 
@@ -688,8 +687,7 @@ def test_trouble_is_a_503_so_that_the_tick_is_made_again(
     }.items():
         monkeypatch.setenv(f"TALLY_{name}", value)
     handlers, level = list(logging.root.handlers), logging.root.level
-    source = str(ROOT / "functions/alerts/main.py")
-    client = functions_framework.create_app(target="alerts", source=source).test_client()  # type: ignore[no-untyped-call]
+    client = function_app("alerts").test_client()
     answer = client.post("/")
     logging.root.handlers[:], logging.root.level = handlers, level
     assert answer.status_code == 503

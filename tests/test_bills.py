@@ -15,7 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import functions_framework
 import openai
 import pytest
 
@@ -29,7 +28,7 @@ from governance.warehouse import WarehouseError
 from local.billing import ADMIN_KEY
 from local.wire.turn import Terms, Tokens
 from tests.billing import Provider, Time, charge, day_before, provider
-from tests.conftest import ROOT, free_port
+from tests.conftest import free_port, function_app
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TOKENS = Tokens(1000, 20_000, 3000, 400, 500, 100)
@@ -441,8 +440,7 @@ def client(simulated: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             "ANTHROPIC_GATEWAY": "wrkspc_gateway",
         }.items():
             monkeypatch.setenv(f"TALLY_{name}", value)
-        source = str(ROOT / "functions/bills/main.py")
-        return functions_framework.create_app(target="bills", source=source).test_client()  # type: ignore[no-untyped-call]
+        return function_app("bills").test_client()
 
     yield make
     logging.root.handlers[:], logging.root.level = handlers, level

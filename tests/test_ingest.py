@@ -17,7 +17,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import functions_framework
 import pytest
 from google.cloud.pubsub_v1 import PublisherClient
 from hypothesis import given
@@ -29,7 +28,7 @@ from functions.ingest.group_commit import GroupCommit
 from functions.ingest.message import RAW_LIMIT, Unreadable, read_event, unwrap
 from governance.events import UsageEvent
 from governance.warehouse import Row, Warehouse, WarehouseError, open_warehouse
-from tests.conftest import ROOT, eventually
+from tests.conftest import ROOT, eventually, function_app
 from tests.pipeline import SUBSCRIPTION, TOPIC, Server, ingest, post, pubsub, sample, warehouse_owner
 
 SECRET = "the-prompt-nobody-may-see"
@@ -81,9 +80,7 @@ def warehouse(monkeypatch: pytest.MonkeyPatch) -> FakeWarehouse:
 
 def framework_app() -> ASGIApp:
     """The function as the framework loads it."""
-    app: ASGIApp = functions_framework.create_app(  # type: ignore[no-untyped-call]
-        "ingest", str(ROOT / "functions/ingest/main.py")
-    )
+    app: ASGIApp = function_app("ingest")
     return app
 
 
