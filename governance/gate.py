@@ -217,22 +217,27 @@ def read_for(registry: Registry, subjects: Iterable[Subject]) -> Snapshot | None
 def _snapshot(
     head: Head, shards: Mapping[int, tuple[Limit, ...]], raises: tuple[Granted, ...], trips: tuple[Trip, ...]
 ) -> Snapshot:
-    sums: dict[tuple[str, str, str], Decimal] = defaultdict(Decimal)
-    for each in raises:
-        sums[each.budget, each.name, each.period] += each.extra_usd
+    sums = granted_sums(raises)
     by_subject: dict[Subject, list[Limit]] = defaultdict(list)
     for part in shards.values():
         for limit in part:
             by_subject[limit.subject].append(limit.raised(sums.get(limit.id, Decimal(0))))
     ready = {subject: tuple(limits) for subject, limits in by_subject.items()}
-    return Snapshot(head, ready, raises, trips, shards, dict(sums))
+    return Snapshot(head, ready, raises, trips, shards, sums)
 
 
 def granted(registry: Registry) -> tuple[Granted, ...]:
     """The raises that hold. Raises RegistryError."""
     document = registry.get(GATE, RAISES)
-    rows = document.fields["raises"] if document else []
-    return tuple(Granted(**{**row, "extra_usd": Decimal(row["extra_usd"])}) for row in rows)
+    return tuple(_granted(row) for row in document.fields["raises"]) if document else ()
+
+
+def granted_sums(raises: Iterable[Granted]) -> dict[tuple[str, str, str], Decimal]:
+    """What was granted, summed by what it was granted for: budget, name, period."""
+    sums: dict[tuple[str, str, str], Decimal] = defaultdict(Decimal)
+    for each in raises:
+        sums[each.budget, each.name, each.period] += each.extra_usd
+    return dict(sums)
 
 
 def tripped(registry: Registry) -> tuple[Trip, ...]:
@@ -243,17 +248,13 @@ def tripped(registry: Registry) -> tuple[Trip, ...]:
 
 def grant(registry: Registry, raised: Granted) -> None:
     """Let a raise hold; the same one twice is one. Raises RegistryError, Conflict."""
-    _edit(registry, RAISES, "raises", lambda old: [*(r for r in old if r["id"] != raised.id), _granted(raised)])
+    _edit(registry, RAISES, "raises", lambda old: [*(r for r in old if r["id"] != raised.id), _granted_fields(raised)])
 
 
-def keep_raises(registry: Registry, keep: Callable[[Granted], bool]) -> None:
-    """Drop those whose period is over. Raises RegistryError, Conflict."""
-    _edit(
-        registry,
-        RAISES,
-        "raises",
-        lambda old: [r for r in old if keep(Granted(**{**r, "extra_usd": Decimal(r["extra_usd"])}))],
-    )
+def keep_raises(registry: Registry, keep: Callable[[Granted], bool]) -> tuple[Granted, ...]:
+    """Drop those whose period is over; the others. Raises RegistryError, Conflict."""
+    kept = _edit(registry, RAISES, "raises", lambda old: [row for row in old if keep(_granted(row))])
+    return tuple(map(_granted, kept))
 
 
 def trip(registry: Registry, new: Iterable[Trip]) -> None:
@@ -351,7 +352,7 @@ def _head(fields: Mapping[str, Any]) -> Head:
     )
 
 
-def _granted(raised: Granted) -> dict[str, Any]:
+def _granted_fields(raised: Granted) -> dict[str, Any]:
     return {
         "id": raised.id,
         "budget": raised.budget,
@@ -359,6 +360,10 @@ def _granted(raised: Granted) -> dict[str, Any]:
         "period": raised.period,
         "extra_usd": str(raised.extra_usd),
     }
+
+
+def _granted(row: Mapping[str, Any]) -> Granted:
+    return Granted(row["id"], row["budget"], row["name"], row["period"], Decimal(row["extra_usd"]))
 
 
 def _trip_fields(trip: Trip) -> dict[str, Any]:

@@ -49,19 +49,22 @@ class Policy:
         if budget.scope == "person":
             told = self.leads_of(budget.name or "", day)
         else:
-            leads = self._leads.get(budget.name or "", ()) if budget.scope == "team" else ()
-            told = tuple(p.email for p in (*leads, *self._finance) if p.is_here(day))
+            leads = self.leads_in(budget.name or "", day) if budget.scope == "team" else ()
+            told = (*leads, *self.finance(day))
         return told or self.admins(day)
 
     def person(self, email: str | None) -> Person | None:
         """Who has this e-mail, a leaver too."""
         return self._by_email.get(email or "")
 
+    def leads_in(self, team: str, day: date) -> tuple[str, ...]:
+        """E-mails of a team's leads."""
+        return tuple(lead.email for lead in self._leads.get(team, ()) if lead.is_here(day))
+
     def leads_of(self, email: str, day: date) -> tuple[str, ...]:
         """E-mails of the leads of a person's team, without that person."""
         person = self.person(email)
-        leads = self._leads.get(person.team, ()) if person else ()
-        return tuple(lead.email for lead in leads if lead.email != email and lead.is_here(day))
+        return tuple(lead for lead in self.leads_in(person.team, day) if lead != email) if person else ()
 
     def admins(self, day: date) -> tuple[str, ...]:
         """E-mails of those whom a refused person is told to ask."""

@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from functions.alerts.evaluation import extra_of, few_behind, key_budgets, stand
+from functions.alerts.evaluation import few_behind, key_budgets, stand
 from functions.alerts.spending import Spending, parameters, spending_at
 from functions.alerts.spending_sql import statement
 from governance.budgets import Budget
 from governance.company import DEFAULTS
 from governance.duckdb_warehouse import DuckDBWarehouse
-from governance.gate import Granted
+from governance.gate import Granted, granted_sums
 from governance.keys import KeyBudget, KeyRecord
 from governance.periods import KINDS, period_of
 from governance.policy import Person, Policy
@@ -164,7 +164,7 @@ def test_what_was_granted_counts_for_its_period_and_subject_alone_and_somebody_g
         Granted("2", "person-month", "ada", "2026-10", Decimal(999)),
         Granted("3", "person-month", "eve", "2026-11", Decimal(5)),
     ]
-    stood = stand(policy, (), spending(person__ada="120", person__bob="120"), extra_of(granted), NOW)
+    stood = stand(policy, (), spending(person__ada="120", person__bob="120"), granted_sums(granted), NOW)
     assert {s.name: (s.limit_usd, s.blocked) for s in stood} == {
         "ada": (Decimal(150), False), "bob": (Decimal(100), True), "eve": (Decimal(105), False),
     }  # fmt: skip

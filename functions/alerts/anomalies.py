@@ -73,7 +73,7 @@ def _own_day(odd: OddDay, keys: Mapping[str, KeyRecord], now: datetime, dashboar
 def _team_day(odd: OddDay, policy: Policy, now: datetime, dashboard_url: str) -> Message:
     page = dashboard_url.rstrip("/") or "the dashboard"
     today = now.date()
-    leads = tuple(p.email for p in policy.people if p.role == "lead" and p.team == odd.name and p.is_here(today))
+    leads = policy.leads_in(odd.name, today)
     lines = [
         f"Team {odd.name} has used {usd(odd.spent_usd)} {_when(odd, now)}.",
         *_evidence(odd, [_part(row, {}) for row in odd.parts]),

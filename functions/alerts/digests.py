@@ -113,7 +113,7 @@ def _of(
         message = digest_texts.company(span, company, active.get(None), standings, readers, dashboard_url)
         yield Notice("digest-company", span.key, message)
     for team, use in sorted(teams.items()):
-        leads = tuple(person.email for person in here if person.role == "lead" and person.team == team)
+        leads = policy.leads_in(team, today)
         if leads and use.requests:
             message = digest_texts.team(span, team, use, active.get(team), standings, leads, dashboard_url)
             yield Notice(f"digest-team-{team}", span.key, message)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Final
 
 from governance.budgets import Budget
-from governance.gate import ANYBODY, Granted, Limit, Subject
+from governance.gate import ANYBODY, Limit, Subject
 from governance.keys import KeyRecord
 from governance.policy import Policy
 from governance.standings import Spent, Standing, standing
@@ -18,14 +18,6 @@ from .spending import Spending
 
 FEW: Final = 5
 Extra = Mapping[tuple[str, str, str], Decimal]  # budget, name, period: what was granted
-
-
-def extra_of(raises: Iterable[Granted]) -> Extra:
-    """What was granted, summed by what it was granted for."""
-    sums: dict[tuple[str, str, str], Decimal] = defaultdict(Decimal)
-    for each in raises:
-        sums[each.budget, each.name, each.period] += each.extra_usd
-    return sums
 
 
 def key_budgets(keys: Iterable[KeyRecord]) -> tuple[Budget, ...]:

@@ -14,8 +14,9 @@ from typing import Any, Final, Literal
 from governance.gate import GATE, GATEWAYS, HEAD
 from governance.registry import Conflict, Document, Registry
 
+from .reference import LOADED
+
 OUTAGE: Final = "outage"  # of the collection `loaded`: since when something sent is missing, and what is over
-_LOADED: Final = "loaded"
 _UNDER_WAY: Final = timedelta(minutes=1)  # what was sent within it need not have arrived
 _TOLD_FOR: Final = timedelta(days=1)  # what is over is offered to the outbox so long: a channel may be down
 _FORGOTTEN_AFTER: Final = timedelta(days=2)  # a gateway that is gone
@@ -58,14 +59,14 @@ def freshness(
     last = _time(registry.get(GATE, HEAD), "written_at")
     away = last if last and sent_at and now - last > limit and sent_at > last else None
     for _ in range(8):
-        document = registry.get(_LOADED, OUTAGE)
+        document = registry.get(LOADED, OUTAGE)
         known = _read(document.fields) if document else _Kept()
         kept = _noted(known, away, now)
         if sent_at is not None:
             kept = _followed(kept, sent_at, newest_received_at, now, limit)
         try:
             if kept != known:
-                registry.put(_LOADED, OUTAGE, _fields(kept), document.version if document else None)
+                registry.put(LOADED, OUTAGE, _fields(kept), document.version if document else None)
         except Conflict:  # another tick saw something just now
             continue
         if sent_at is None:
@@ -73,7 +74,7 @@ def freshness(
         else:
             stale = kept.missing_since is not None and now - kept.missing_since > limit
         return Freshness(stale, kept.outage_since, kept.past)
-    raise Conflict(f"{_LOADED}/{OUTAGE}")
+    raise Conflict(f"{LOADED}/{OUTAGE}")
 
 
 def _noted(known: _Kept, away: datetime | None, now: datetime) -> _Kept:

@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from governance import gate, raises
+from governance import gate
 from governance.gate import Head
 from governance.keys import KeyRecord
 from governance.registry import Registry
 from governance.standings import Standing
 from governance.warehouse import Warehouse
 
-from . import blocks, budget_alerts, evaluation, raise_alerts
+from . import blocks, budget_alerts, evaluation
 from .budget_alerts import Readers
 from .outbox import Delivery
 from .spending import Spending
@@ -41,12 +41,11 @@ def judge(
 ) -> Judged:
     """Judge by data that is not late. Raises WarehouseError, RegistryError; then the next tick judges again."""
     running, counted_through = {period.key for period in spending.periods.values()}, spending.newest_received_at
-    gate.keep_raises(registry, lambda granted: granted.period in running)
+    raised = gate.keep_raises(registry, lambda granted: granted.period in running)
     gate.keep_trips(
         registry, lambda trip: trip.period in running and (counted_through is None or trip.at >= counted_through)
     )
-    extra = evaluation.extra_of(gate.granted(registry))
-    stood = evaluation.stand(readers.policy, known, spending, extra, now)
+    stood = evaluation.stand(readers.policy, known, spending, gate.granted_sums(raised), now)
     lifted, newly_set, newly_lifted = blocks.follow(registry, stood, now)
     admins = " or ".join(readers.policy.operators(readers.today)[:3])
     head = Head(
@@ -66,7 +65,6 @@ def judge(
     deliveries = (
         *budget_alerts.crossings(stood, readers),
         *budget_alerts.lifted(lifted, readers),
-        *raise_alerts.deliveries(raises.of_periods(registry, running), readers),
     )
     statuses = Counter(each.status for each in stood)
     counts = {

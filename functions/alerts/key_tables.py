@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -12,7 +10,7 @@ from governance.keys import KeyRecord
 from governance.registry import ANY, Registry
 from governance.warehouse import Row, Warehouse
 
-from .reference import LOADED
+from .reference import write_changed
 
 USAGE, RECENT = "key_usage", "recent"  # of the registry
 _MOST_NOTED: Final = 15_000  # a document has its limits; what is left out was not used for the longest time
@@ -31,27 +29,14 @@ GROUP BY key_id
 
 
 def load_keys(warehouse: Warehouse, registry: Registry, keys: Iterable[KeyRecord], now: datetime) -> list[str]:
-    """Bring both tables up to date; the names of those that were written. Raises WarehouseError, RegistryError.
-
-    As with the other reference tables: a table is written when its content changed, or when the warehouse holds another
-    number of rows than it was given.
-    """
+    """Bring both tables up to date; the names of those that were written. Raises WarehouseError, RegistryError."""
     known = sorted(keys, key=lambda key: key.key_id)
     wanted: dict[str, Sequence[Row]] = {
         "keys": [{name: getattr(key, name) for name in _COLUMNS} for key in known],
         "key_tags": [{"key_id": key.key_id, "tag": tag} for key in known for tag in dict.fromkeys(key.tags)],
     }
     (held,) = warehouse.query(ROWS)
-    written = []
-    for table, rows in wanted.items():
-        content = hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest()
-        document = registry.get(LOADED, table)
-        changed = bool(rows) if document is None else document.fields.get("sha256") != content
-        if changed or held[table] != len(rows):
-            warehouse.replace(table, rows)
-            registry.put(LOADED, table, {"sha256": content, "at": now.isoformat()}, ANY)
-            written.append(table)
-    return written
+    return write_changed(warehouse, registry, wanted, held, now)
 
 
 def last_used(

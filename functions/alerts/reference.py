@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -34,18 +34,36 @@ def load_reference(warehouse: Warehouse, registry: Registry, policy: Policy, now
         "teams": team_rows(policy.cost_centres),
     }
     (held,) = warehouse.query(_ROWS)
+
+    def note(table: str, rows: Sequence[Row], known: Document | None) -> None:
+        before = warehouse.query(f"SELECT * FROM tally.{table}")  # noqa: S608 - one of four names
+        policy_changes.write_down(registry, policy_changes.table_changes(table, before, rows, now), known)
+
+    return write_changed(warehouse, registry, wanted, held, now, note) + _rules(registry, policy, now)
+
+
+def write_changed(
+    warehouse: Warehouse,
+    registry: Registry,
+    wanted: Mapping[str, Sequence[Row]],
+    held: Mapping[str, int],
+    now: datetime,
+    note: Callable[[str, Sequence[Row], Document | None], None] | None = None,
+) -> list[str]:
+    """Write the tables whose content is not what they were last given, or of which the warehouse has another number of
+    rows (`held`); their names. `note` is told of each first, with the document of what it was last given."""
     written = []
     for table, rows in wanted.items():
         content = _digest(rows)
         known = registry.get(LOADED, table)
         changed = bool(rows) if known is None else known.fields.get("sha256") != content
         if changed or held[table] != len(rows):
-            before = warehouse.query(f"SELECT * FROM tally.{table}")  # noqa: S608 - one of four names
-            policy_changes.write_down(registry, policy_changes.table_changes(table, before, rows, now), known)
+            if note is not None:
+                note(table, rows, known)
             warehouse.replace(table, rows)
             registry.put(LOADED, table, {"sha256": content, "at": now.isoformat()}, ANY)
             written.append(table)
-    return written + _rules(registry, policy, now)
+    return written
 
 
 def _rules(registry: Registry, policy: Policy, now: datetime) -> list[str]:

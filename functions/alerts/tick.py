@@ -91,10 +91,11 @@ def tick(room: Room) -> dict[str, Any]:
     if not seen.stale:
         said += anomalies(warehouse, registry, policy, kept.keys, now, room.dashboard_url)
         said += digests(warehouse, policy, judged.stood, now, dashboard_url=room.dashboard_url)
-    models = unpriced.deliveries(
-        unpriced.unpriced(warehouse), policy.finance(today) or operators, room.channels, room.dashboard_url
-    )
-    sent += _send(outbox, [*judged.deliveries, *notices.deliveries(said, room.channels), *models])
+    models = unpriced.unpriced(warehouse)
+    said += unpriced.notices(models, policy.finance(today) or operators, room.dashboard_url)
+    wishes = raises.of_periods(registry, (period.key for period in spending.periods.values()))
+    raised = raise_alerts.deliveries(wishes, readers)
+    sent += _send(outbox, [*judged.deliveries, *raised, *notices.deliveries(said, room.channels)])
     pruning.prune(registry, now)
     audited, _ = audit_shipping.ship(warehouse, registry), delivered.ship(warehouse, registry)
     newest = spending.newest_received_at
@@ -117,13 +118,12 @@ def _freshness(room: Room, readers: Readers, spending: Spending, now: datetime) 
 def _judged(
     room: Room, readers: Readers, known: Sequence[KeyRecord], spending: Spending, seen: Freshness, now: datetime
 ) -> Judged:
-    """Where every budget stands; by late data nothing is judged, and the gateways are told so. Raises go on."""
+    """Where every budget stands; by late data nothing is judged, and the gateways are told so."""
     if not seen.stale:
         return judge(room.warehouse, room.registry, readers, known, spending, now)
     log.warning("the data is too old to judge budgets by", extra={"newest": str(spending.newest_received_at)})
     gate.mark_stale(room.registry, now)
-    running = {period.key for period in spending.periods.values()}
-    return Judged(deliveries=tuple(raise_alerts.deliveries(raises.of_periods(room.registry, running), readers)))
+    return Judged()
 
 
 def _send(outbox: Outbox, deliveries: Iterable[Delivery]) -> Counter[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from governance.messages import Channel, unpriced_message
+from governance.messages import unpriced_message
 from governance.warehouse import Warehouse
 
-from .outbox import Delivery, by_channel
+from .notices import EVER, Notice
 
-EVER = "ever"  # the period of an alert that is told once
 _MODELS = """
 SELECT provider, model, SUM(calls) AS calls, SUM(list_cost_usd) AS list_cost_usd
 FROM tally.unpriced_models
@@ -25,11 +24,9 @@ def unpriced(warehouse: Warehouse) -> list[dict[str, Any]]:
     return warehouse.query(_MODELS)
 
 
-def deliveries(
-    models: Iterable[dict[str, Any]], to: tuple[str, ...], channels: Sequence[Channel], dashboard_url: str
-) -> Iterator[Delivery]:
-    """One message for each model, by every channel."""
+def notices(models: Iterable[dict[str, Any]], to: tuple[str, ...], dashboard_url: str) -> Iterator[Notice]:
+    """One for each model."""
     for row in models:
         name = f"{row['provider'] or 'no provider'}/{row['model'] or 'no model'}"
         message = unpriced_message(name, row["calls"], row["list_cost_usd"], to, dashboard_url)
-        yield from by_channel(f"unpriced {name}", EVER, 0, message, channels)
+        yield Notice(f"unpriced {name}", EVER, message)

@@ -8,6 +8,7 @@ from typing import Final
 from governance import raises
 from governance.raises import Raise
 from governance.registry import Conflict, Registry, RegistryError
+from governance.wording import usd
 
 from . import blocks
 from .answers import Asked, Decided
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 def tell_deciders(slack: Slack, registry: Registry, asked: Asked, within_s: float) -> bool:
     """Whether Slack has told one of them at least; then the raise says so, and nobody tells them again."""
     wish = asked.wish
-    text = f"{wish.asked_by} asks for {blocks.usd(wish.extra_usd)} more"
+    text = f"{wish.asked_by} asks for {usd(wish.extra_usd)} more"
     message = {"text": blocks.escaped(text), "blocks": blocks.wish_blocks(wish)}
     if not slack.tell(asked.deciders[:MOST], message, within_s):
         return False

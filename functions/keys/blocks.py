@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Final
 
+from governance import wording
 from governance.connecting import AGENTS, Connection, connection
 from governance.gate import Limit
 from governance.keys import KeyRecord
 from governance.raises import Raise
+from governance.wording import usd
 
 from .answers import (
     Answer,
@@ -306,16 +307,11 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def usd(amount: Decimal) -> str:
-    """Dollars and cents: $1,234.50."""
-    return f"${amount:,.2f}"
-
-
 def day(at: datetime | None) -> str:
     """A day, UTC."""
-    return f"{at.astimezone(UTC):%-d %B %Y}" if at else "further notice"
+    return wording.dated(at.astimezone(UTC)) if at else "further notice"
 
 
 def moment(at: datetime | None) -> str:
     """A minute, UTC."""
-    return f"{at.astimezone(UTC):%-d %B %Y, %H:%M} UTC" if at else "further notice"
+    return wording.moment(at) if at else "further notice"
